@@ -1,0 +1,1 @@
+"""Evaluation in the DepthLM benchmark format: reader, metrics, tables."""
