@@ -1,0 +1,173 @@
+"""The checkpoint profile ``depthlm.json``: what a checkpoint was trained with, and so how it must be asked."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+PROFILE_FILE = "depthlm.json"
+
+DEPTHLM_QUESTION = (
+    "Given this image, how far is the point pointed by the red arrow from the camera? "
+    "Output the thinking process in <think> </think> and final answer "
+    "(the meter number only, without the unit) in <answer> </answer> tags."
+)
+"""The official question, word for word (``generate_prompt_depth_sft`` in the official code)."""
+
+DEPTHLM_PREFIX = "<think> The point is around"
+DEPTHLM_ANSWER = (
+    "<think> The point is around {depth:.2f} meters away from the camera. </think>\n\n"
+    "<answer> {depth:.2f} </answer>"
+)
+
+
+class ProfileError(ValueError):
+    """A checkpoint profile is missing or wrong; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Piecewise-linear maps from the probability of the number's tokens to what it means.
+
+    Fitted on held-out scenes when the checkpoint was made. The first knots' ``raw`` must increase.
+
+    Attributes:
+        raw: Probabilities of the number's tokens, in [0, 1], strictly increasing.
+        confidence: Share of answers within 25 % of the truth at each ``raw``, in [0, 1].
+        relative_sigma: 1-sigma error as a share of the answered depth at each ``raw``.
+        fitted_on: What it was fitted on, in words.
+    """
+
+    raw: tuple[float, ...]
+    confidence: tuple[float, ...]
+    relative_sigma: tuple[float, ...]
+    fitted_on: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("raw", "confidence", "relative_sigma"):
+            object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
+        lengths = {len(self.raw), len(self.confidence), len(self.relative_sigma)}
+        if len(lengths) != 1 or len(self.raw) < 2:
+            raise ProfileError(
+                "calibration: raw, confidence and relative_sigma need one equal number (two or more) of "
+                f"knots; got {len(self.raw)}, {len(self.confidence)} and {len(self.relative_sigma)}"
+            )
+        if any(b <= a for a, b in zip(self.raw, self.raw[1:], strict=False)):
+            raise ProfileError(f"calibration: raw must increase strictly; got {list(self.raw)}")
+        if not all(0.0 <= x <= 1.0 for x in (*self.raw, *self.confidence)):
+            raise ProfileError("calibration: raw and confidence must lie in [0, 1]")
+        if not all(math.isfinite(x) and x >= 0.0 for x in self.relative_sigma):
+            raise ProfileError("calibration: relative_sigma must be finite and not negative")
+
+
+@dataclass(frozen=True)
+class CheckpointProfile:
+    """How a checkpoint sees and answers.
+
+    Attributes:
+        name: What the checkpoint is called in messages.
+        canonical_focal_px: Focal length in pixels to which every image is resized.
+        pixel_reference: ``marker`` (red arrow) or ``text`` (coordinates in the question).
+        image_first: Whether the image comes before the text.
+        system: The system message; None sends none.
+        question: The user's text.
+        answer: Template of the whole answer in training, with ``{depth}``.
+        prompt_prefix: Start of the answer that is given, so that only the number is decoded; empty decodes
+            the whole answer.
+        stop: Strings that end decoding once the number is complete.
+        max_new_tokens: The most tokens that an answer may take after the prefix.
+        depth_convention: ``z`` (along the optical axis) or ``range`` (along the ray).
+        max_depth_m: Answers beyond this many metres are refused as out of range.
+        calibration: What the number's token probability means; None where it was never measured, and then
+            confidence and sigma are NaN.
+    """
+
+    name: str
+    canonical_focal_px: float
+    pixel_reference: str = "marker"
+    image_first: bool = True
+    system: str | None = None
+    question: str = DEPTHLM_QUESTION
+    answer: str = DEPTHLM_ANSWER
+    prompt_prefix: str = DEPTHLM_PREFIX
+    stop: tuple[str, ...] = (" meters",)
+    max_new_tokens: int = 12
+    depth_convention: str = "z"
+    max_depth_m: float = 1000.0
+    calibration: Calibration | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", tuple(self.stop))
+        if isinstance(self.calibration, dict):
+            object.__setattr__(self, "calibration", _build(Calibration, self.calibration, "calibration"))
+        for name in ("canonical_focal_px", "max_depth_m"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+                raise ProfileError(f"{name}: expected a number of pixels or metres above 0, got {value!r}")
+        for name, allowed in (("pixel_reference", ("marker", "text")), ("depth_convention", ("z", "range"))):
+            if getattr(self, name) not in allowed:
+                raise ProfileError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        if not isinstance(self.max_new_tokens, int) or not 1 <= self.max_new_tokens <= 4096:
+            raise ProfileError(f"max_new_tokens: expected 1 to 4096, got {self.max_new_tokens!r}")
+        if self.prompt_prefix and not self.answer.startswith(self.prompt_prefix):
+            raise ProfileError(f"prompt_prefix {self.prompt_prefix!r} is not how the answer template starts")
+
+
+BUILT_IN_PROFILES: dict[str, CheckpointProfile] = {
+    profile.name: profile
+    for profile in (
+        CheckpointProfile("depthlm-3b", 1000.0, system="You are a helpful assistant."),
+        CheckpointProfile("depthlm-7b", 1000.0, system="You are a helpful assistant."),
+        CheckpointProfile("depthlm-12b", 750.0),
+    )
+}
+"""Profiles of the published checkpoints (paper and official code): Qwen2.5-VL at 1000 px, Pixtral at 750 px."""
+
+
+def load_profile(checkpoint: Path, name: str = "") -> CheckpointProfile:
+    """Find the profile of a checkpoint directory.
+
+    Args:
+        checkpoint: The checkpoint directory.
+        name: A built-in profile to use instead of the directory's ``depthlm.json``; empty reads the file.
+
+    Raises:
+        ProfileError: There is neither a file nor a name, or what there is is wrong. A profile is never
+            guessed from a path.
+    """
+    if name:
+        if name not in BUILT_IN_PROFILES:
+            raise ProfileError(
+                f"profile {name!r} is unknown; the built-in ones are {sorted(BUILT_IN_PROFILES)}"
+            )
+        return BUILT_IN_PROFILES[name]
+    path = checkpoint / PROFILE_FILE
+    if not path.is_file():
+        raise ProfileError(
+            f"{checkpoint} has no {PROFILE_FILE}; name one of the built-in profiles {sorted(BUILT_IN_PROFILES)} "
+            "(--profile, or engine.profile in the configuration) or put the file there"
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProfileError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ProfileError(f"{path}: expected a JSON object, got {type(record).__name__}")
+    try:
+        return _build(CheckpointProfile, record, str(path))
+    except ProfileError as error:
+        raise ProfileError(f"{path}: {error}") from error
+
+
+def _build(kind: Any, record: dict[str, Any], where: str) -> Any:
+    known = [f.name for f in fields(kind)]
+    unknown = sorted(set(record) - set(known))
+    if unknown:
+        raise ProfileError(f"{where}: unknown keys {unknown}; the known ones are {known}")
+    try:
+        return kind(**record)
+    except TypeError as error:
+        raise ProfileError(f"{where}: {error}; the keys are {known}") from error
