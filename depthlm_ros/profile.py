@@ -1,10 +1,10 @@
-"""The checkpoint profile ``depthlm.json``: what a checkpoint was trained with, and so how it must be asked."""
+"""The checkpoint profile ``depthlm.json``: what a checkpoint was trained with, so how it must be asked."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,10 @@ class CheckpointProfile:
     max_new_tokens: int = 12
     depth_convention: str = "z"
     max_depth_m: float = 1000.0
-    calibration: Calibration | None = field(default=None)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", tuple(self.stop))
-        if isinstance(self.calibration, dict):
-            object.__setattr__(self, "calibration", _build(Calibration, self.calibration, "calibration"))
         for name in ("canonical_focal_px", "max_depth_m"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
@@ -124,7 +122,7 @@ BUILT_IN_PROFILES: dict[str, CheckpointProfile] = {
         CheckpointProfile("depthlm-12b", 750.0),
     )
 }
-"""Profiles of the published checkpoints (paper and official code): Qwen2.5-VL at 1000 px, Pixtral at 750 px."""
+"""Profiles of the published checkpoints (paper and official code)."""
 
 
 def load_profile(checkpoint: Path, name: str = "") -> CheckpointProfile:
@@ -147,8 +145,8 @@ def load_profile(checkpoint: Path, name: str = "") -> CheckpointProfile:
     path = checkpoint / PROFILE_FILE
     if not path.is_file():
         raise ProfileError(
-            f"{checkpoint} has no {PROFILE_FILE}; name one of the built-in profiles {sorted(BUILT_IN_PROFILES)} "
-            "(--profile, or engine.profile in the configuration) or put the file there"
+            f"{checkpoint} has no {PROFILE_FILE}; put one there, or name one of the built-in profiles "
+            f"{sorted(BUILT_IN_PROFILES)} (--profile, or engine.profile in the configuration)"
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -157,12 +155,17 @@ def load_profile(checkpoint: Path, name: str = "") -> CheckpointProfile:
     if not isinstance(record, dict):
         raise ProfileError(f"{path}: expected a JSON object, got {type(record).__name__}")
     try:
-        return _build(CheckpointProfile, record, str(path))
+        if record.get("calibration") is not None:
+            record["calibration"] = _build(Calibration, record["calibration"], "calibration")
+        profile: CheckpointProfile = _build(CheckpointProfile, record, "profile")
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from error
+    return profile
 
 
-def _build(kind: Any, record: dict[str, Any], where: str) -> Any:
+def _build(kind: Any, record: Any, where: str) -> Any:
+    if not isinstance(record, dict):
+        raise ProfileError(f"{where}: expected an object, got {type(record).__name__}")
     known = [f.name for f in fields(kind)]
     unknown = sorted(set(record) - set(known))
     if unknown:

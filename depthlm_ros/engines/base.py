@@ -51,7 +51,7 @@ class PromptImage:
         """The image as the model sees it: a painted copy, or the base itself when nothing is painted."""
         if self.paint is None:
             return self.base
-        image = self.base.copy()
+        image: RgbImage = self.base.copy()
         x, y = np.asarray(self.paint.xy, dtype=np.intp).T
         image[y, x] = self.paint.rgb
         return image

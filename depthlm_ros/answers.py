@@ -1,0 +1,173 @@
+"""From the model's words to metres: parse the number, score it, and never make one up."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+
+from depthlm_ros.engines.base import Answer, Finish
+from depthlm_ros.profile import Calibration, CheckpointProfile
+
+
+class AnswerStatus(IntEnum):
+    """What became of a query: all but ``OK`` leave its depth NaN. The numbers are those of SparseDepth.msg."""
+
+    OK = 0
+    UNDRAWABLE = 1
+    """The arrow does not fit beside the pixel, or the pixel lies outside the image; nothing was asked."""
+    NO_NUMBER = 2
+    SEVERAL_NUMBERS = 3
+    """The answer names different numbers and does not say which one it means."""
+    NOT_POSITIVE = 4
+    NOT_FINITE = 5
+    OUT_OF_RANGE = 6
+    """Beyond the profile's ``max_depth_m``."""
+    TRUNCATED = 7
+    """Decoding ended inside or right behind the number, so that digits may be missing."""
+    DEADLINE = 8
+    ENGINE_ERROR = 9
+    BAD_FORMAT = 10
+    """A number that can be read in more than one way, such as ``2,42``."""
+
+
+@dataclass(frozen=True)
+class ParsedAnswer:
+    """The metres that an answer names.
+
+    Attributes:
+        metres: The number in metres, NaN unless ``status`` is ``OK``.
+        status: What the parser found.
+        span: Characters of ``Answer.text`` that hold the number, as (start, end); (0, 0) without one.
+    """
+
+    metres: float
+    status: AnswerStatus
+    span: tuple[int, int] = (0, 0)
+
+
+_NUMBER = re.compile(
+    r"(?<![\w.,])(?P<sign>[-\u2212+]?)\s?"
+    r"(?:(?P<word>inf(?:inity)?|nan)\b"
+    r"|(?P<digits>(?:[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)(?P<odd>[_.][0-9])?)"
+    r"(?:\s*(?P<unit>[A-Za-z]+))?",
+    re.IGNORECASE,
+)
+_ANSWER_TAG = re.compile(r"<answer>(?P<body>.*?)(?P<end></answer>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?\Z")
+_METRES_PER_UNIT = {
+    "mm": 0.001, "millimeter": 0.001, "millimeters": 0.001, "millimetre": 0.001, "millimetres": 0.001,
+    "cm": 0.01, "centimeter": 0.01, "centimeters": 0.01, "centimetre": 0.01, "centimetres": 0.01,
+    "km": 1000.0, "kilometer": 1000.0, "kilometers": 1000.0, "kilometre": 1000.0, "kilometres": 1000.0,
+    "ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "inch": 0.0254, "inches": 0.0254,
+    "yd": 0.9144, "yard": 0.9144, "yards": 0.9144, "mile": 1609.344, "miles": 1609.344,
+}  # fmt: skip
+"""Units other than metres, exact by definition; words that are not here leave the number in metres."""
+
+
+def parse_answer(answer: Answer, profile: CheckpointProfile, *, prefix: str | None = None) -> ParsedAnswer:
+    """Read the metres out of an answer.
+
+    What stands between the answer tags counts (with or without spaces; the official parser misses the
+    latter). Where no number came there, because only the number was decoded or the text was cut, it is the
+    number of the thought. Numbers that differ are refused, and so is a number at the end of a text that was cut.
+
+    Args:
+        answer: What the engine returned.
+        profile: Gives the largest believable depth.
+        prefix: The start of the answer that was given to the model; None takes the profile's.
+
+    Returns:
+        The metres and what became of the query; negative and zero depths are refused (the official parser
+        counts negative ones as hits).
+    """
+    if answer.finish is Finish.ERROR:
+        return ParsedAnswer(math.nan, AnswerStatus.ENGINE_ERROR)
+    if answer.finish is Finish.DEADLINE:
+        return ParsedAnswer(math.nan, AnswerStatus.DEADLINE)
+    given = profile.prompt_prefix if prefix is None else prefix
+    text, shift = given + answer.text, len(given)
+    cut = answer.finish is Finish.LENGTH
+    tags = list(_ANSWER_TAG.finditer(text))
+    if tags and _NUMBER.search(text, *tags[-1].span("body")):
+        tag = tags[-1]
+        parsed = _only_number(text, *tag.span("body"), cut and not tag["end"], profile.max_depth_m)
+    elif tags and tags[-1]["end"]:
+        return ParsedAnswer(math.nan, AnswerStatus.NO_NUMBER)
+    else:
+        end = tags[0].start() if tags else len(text)
+        parsed = _only_number(text, 0, end, cut and not tags, profile.max_depth_m)
+    return replace(parsed, span=(max(parsed.span[0] - shift, 0), max(parsed.span[1] - shift, 0)))
+
+
+def _only_number(text: str, start: int, end: int, cut: bool, max_depth_m: float) -> ParsedAnswer:
+    """The number that text[start:end] names; ``cut`` says that the text goes on unseen."""
+    found = list(_NUMBER.finditer(text, start, end))
+    if not found:
+        return ParsedAnswer(math.nan, AnswerStatus.TRUNCATED if cut else AnswerStatus.NO_NUMBER)
+    parsed = [_read(match, cut and match.end() == end, max_depth_m) for match in found]
+    if len({(p.status, p.metres if p.status is AnswerStatus.OK else None) for p in parsed}) > 1:
+        return ParsedAnswer(math.nan, AnswerStatus.SEVERAL_NUMBERS, parsed[0].span)
+    return parsed[0]
+
+
+def _read(match: re.Match[str], unfinished: bool, max_depth_m: float) -> ParsedAnswer:
+    """Turn one match into metres."""
+    span = match.span("digits" if match["digits"] else "word")
+
+    def refused(status: AnswerStatus) -> ParsedAnswer:
+        return ParsedAnswer(math.nan, status, span)
+
+    if match["word"]:
+        return refused(AnswerStatus.NOT_FINITE)
+    if unfinished:
+        return refused(AnswerStatus.TRUNCATED)
+    digits = match["digits"].rstrip(",")
+    if match["odd"] or ("," in digits and not _THOUSANDS.match(digits)):
+        return refused(AnswerStatus.BAD_FORMAT)
+    unit = (match["unit"] or "").lower()
+    metres = float(digits.replace(",", "")) * _METRES_PER_UNIT.get(unit, 1.0)
+    if not math.isfinite(metres):
+        return refused(AnswerStatus.NOT_FINITE)
+    if match["sign"] in ("-", "\u2212") or metres <= 0.0:
+        return refused(AnswerStatus.NOT_POSITIVE)
+    if metres > max_depth_m:
+        return refused(AnswerStatus.OUT_OF_RANGE)
+    return ParsedAnswer(metres, AnswerStatus.OK, span)
+
+
+def number_probability(answer: Answer, parsed: ParsedAnswer) -> float:
+    """The model's probability of the number's own tokens: exp of the sum of their log-probabilities.
+
+    Returns:
+        A value in [0, 1], or NaN where the engine gave no log-probabilities or there is no number.
+    """
+    start, end = parsed.span
+    total, position, seen = 0.0, 0, False
+    for token in answer.tokens:
+        here, position = position, position + len(token.text)
+        if here < end and position > start:
+            total += token.logprob
+            seen = True
+    return math.exp(min(total, 0.0)) if seen and start < end and not math.isnan(total) else math.nan
+
+
+def calibrated(probability: float, metres: float, calibration: Calibration | None) -> tuple[float, float]:
+    """Turn the number's probability into confidence and sigma.
+
+    Args:
+        probability: What :func:`number_probability` gave.
+        metres: The answered depth.
+        calibration: The checkpoint's measured calibration, or None.
+
+    Returns:
+        (confidence in [0, 1], sigma in metres); NaN where there is nothing to derive them from.
+    """
+    if calibration is None or math.isnan(probability) or math.isnan(metres):
+        return math.nan, math.nan
+    confidence = float(np.interp(probability, calibration.raw, calibration.confidence))
+    relative = float(np.interp(probability, calibration.raw, calibration.relative_sigma))
+    return confidence, relative * metres

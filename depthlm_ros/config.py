@@ -1,0 +1,267 @@
+"""The one place of every default: ROS parameters, command-line options and the YAML derive from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+EMBEDDED = "embedded"
+"""The value of ``engine.checkpoint`` that names the checkpoint inside this package."""
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration key or value is refused; the message says what was expected, what came, what to do."""
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    live: bool = False,
+) -> Any:
+    """Declare one option of a configuration section.
+
+    Args:
+        default: The default, whose type is the option's type (str, int, float, bool, or a tuple of int).
+        description: One sentence for people.
+        unit: Unit of a number.
+        choices: The allowed values of a string.
+        low: The smallest allowed number.
+        high: The largest allowed number.
+        live: Whether a running node can change it.
+    """
+    metadata = {
+        "description": description,
+        "unit": unit,
+        "choices": choices,
+        "low": low,
+        "high": high,
+        "live": live,
+    }
+    return field(default=default, metadata=metadata)
+
+
+class _Section:
+    """A section checks each of its values against the declaration when it is made."""
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = checked(spec, getattr(self, spec.name))
+            object.__setattr__(self, spec.name, value)
+
+
+@dataclass(frozen=True)
+class EngineConfig(_Section):
+    """What runs the model."""
+
+    name: str = option("transformers", "Engine that runs the model.", choices=("transformers",))
+    checkpoint: str = option(
+        EMBEDDED, "Directory of a Hugging Face checkpoint, or 'embedded' for the one in this package."
+    )
+    profile: str = option("", "Built-in checkpoint profile to use instead of the directory's depthlm.json.")
+    device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
+    dtype: str = option("float32", "Arithmetic of the model.", choices=("float32", "bfloat16", "float16"))
+    batch_size: int = option(32, "Queries that are answered at once.", low=1, high=4096)
+    threads: int = option(0, "CPU threads of the model; 0 leaves the library's choice.", low=0, high=1024)
+
+
+@dataclass(frozen=True)
+class CameraConfig(_Section):
+    """How images are understood."""
+
+    image_kind: str = option(
+        "raw",
+        "'raw' images are undistorted with K and D; 'rectified' ones (image_rect) are taken as P says.",
+        choices=("raw", "rectified"),
+    )
+    max_megapixels: float = option(
+        50.0, "Larger images, also after the resize to the canonical focal length, are refused.",
+        unit="Mpx", low=0.001, high=1000.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SamplingConfig(_Section):
+    """Which pixels of a frame are asked, in which order."""
+
+    method: str = option("grid", "How pixels are chosen.", choices=("grid", "gradient", "roi"), live=True)
+    columns: int = option(12, "Columns of the regular grid.", low=1, high=1000, live=True)
+    rows: int = option(8, "Rows of the regular grid.", low=1, high=1000, live=True)
+    points: int = option(64, "Pixels of the 'gradient' method.", low=1, high=100000, live=True)
+    roi: tuple[int, ...] = option(
+        (), "Region of interest as u, v, width, height in source pixels; empty is the whole image.",
+        unit="px", live=True,
+    )  # fmt: skip
+    seed: int = option(0, "Seed of the random choices.", low=0, high=2**31 - 1, live=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.roi) not in (0, 4) or (self.roi and (min(self.roi) < 0 or min(self.roi[2:]) < 1)):
+            raise ConfigError(
+                f"sampling.roi: expected nothing or u, v, width, height (width and height above 0), "
+                f"got {list(self.roi)}"
+            )
+        if self.method == "roi" and not self.roi:
+            raise ConfigError("sampling.method is 'roi' but sampling.roi is empty: name u, v, width, height")
+
+
+@dataclass(frozen=True)
+class StreamConfig(_Section):
+    """How the node takes frames and what it refuses to publish."""
+
+    transport: str = option("raw", "Image transport.", choices=("raw", "compressed"))
+    reliability: str = option(
+        "best_effort", "Quality of service of the inputs.", choices=("best_effort", "reliable")
+    )
+    sync_queue: int = option(10, "Messages kept while an image waits for its CameraInfo.", low=1, high=1000)
+    sync_slop_s: float = option(
+        0.005, "Largest difference of stamps between an image and its CameraInfo.",
+        unit="s", low=0.0, high=10.0,
+    )  # fmt: skip
+    max_age_s: float = option(
+        5.0, "Nothing is published from a frame that is older than this.",
+        unit="s", low=0.01, high=3600.0, live=True,
+    )  # fmt: skip
+    stall_s: float = option(
+        2.0, "Without a frame for this long the camera counts as stalled.",
+        unit="s", low=0.1, high=3600.0, live=True,
+    )  # fmt: skip
+    query_timeout_s: float = option(
+        5.0, "How long ~/query_depth may take when the caller names no time.",
+        unit="s", low=0.1, high=3600.0, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ObstaclesConfig(_Section):
+    """Which points count as obstacles for Nav2."""
+
+    min_range_m: float = option(0.2, "Nearer points are left out.", unit="m", low=0.0, high=1e3, live=True)
+    max_range_m: float = option(8.0, "Farther points are left out.", unit="m", low=0.0, high=1e4, live=True)
+    min_confidence: float = option(
+        0.3, "Less confident points are left out; points without a confidence are, too, unless it is 0.",
+        low=0.0, high=1.0, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DepthLMConfig:
+    """The whole configuration, one section per reason to change."""
+
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    obstacles: ObstaclesConfig = field(default_factory=ObstaclesConfig)
+
+
+def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
+    """Check one value against its declaration and return it in the declared type.
+
+    Raises:
+        ConfigError: Type, choice or range does not fit.
+    """
+    default, rules = spec.default, spec.metadata
+
+    def refuse(expected: str) -> ConfigError:
+        return ConfigError(f"{spec.name}: expected {expected}, got {value!r}")
+
+    if isinstance(default, tuple):
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise refuse("a list of whole numbers")
+        items = tuple(value)
+        if not all(isinstance(x, int) and not isinstance(x, bool) for x in items):
+            raise refuse("a list of whole numbers")
+        return items
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        raise refuse(f"a {type(default).__name__}")
+    if rules["choices"] and value not in rules["choices"]:
+        raise refuse(f"one of {', '.join(rules['choices'])}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = rules["low"], rules["high"]
+        if (
+            not math.isfinite(value)
+            or (low is not None and value < low)
+            or (high is not None and value > high)
+        ):
+            raise refuse(f"a number from {low} to {high}")
+    return value
+
+
+def options() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """Every option as (dotted name, declaration), in order."""
+    for section in dataclasses.fields(DepthLMConfig):
+        for spec in dataclasses.fields(section.default_factory):  # type: ignore[arg-type, misc]
+            yield f"{section.name}.{spec.name}", spec
+
+
+def flatten(config: DepthLMConfig) -> dict[str, Any]:
+    """The configuration as {dotted name: value}."""
+    return {name: getattr(getattr(config, name.split(".")[0]), spec.name) for name, spec in options()}
+
+
+def from_flat(values: Mapping[str, Any], base: DepthLMConfig | None = None) -> DepthLMConfig:
+    """Build a configuration from {dotted name: value} over ``base`` (the defaults when None).
+
+    Raises:
+        ConfigError: A key is unknown or a value does not fit; the message names it.
+    """
+    known = [name for name, _ in options()]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the known ones are {known}"
+            raise ConfigError(f"unknown option {name!r}: {hint}")
+    config = base or DepthLMConfig()
+    for section in dataclasses.fields(DepthLMConfig):
+        changes = {
+            name.split(".", 1)[1]: value
+            for name, value in values.items()
+            if name.startswith(section.name + ".")
+        }
+        try:
+            part = dataclasses.replace(getattr(config, section.name), **changes)
+        except ConfigError as error:
+            text = str(error)
+            prefix = "" if text.startswith(section.name + ".") else section.name + "."
+            raise ConfigError(prefix + text) from error
+        config = dataclasses.replace(config, **{section.name: part})
+    return config
+
+
+def load_config(path: Path, base: DepthLMConfig | None = None) -> DepthLMConfig:
+    """Read a YAML file: plain sections, or a ROS parameter file (``/**: ros__parameters: ...``).
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown or a value does not fit.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if isinstance(record, dict) and len(record) == 1:
+        (only,) = record.values()
+        if isinstance(only, dict) and set(only) == {"ros__parameters"}:
+            record = only["ros__parameters"]
+    if not isinstance(record, dict) or not all(isinstance(part, dict) for part in record.values()):
+        raise ConfigError(f"{path}: expected sections with options, such as 'engine: {{name: transformers}}'")
+    flat = {f"{section}.{name}": value for section, part in record.items() for name, value in part.items()}
+    try:
+        return from_flat(flat, base)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
