@@ -206,7 +206,7 @@ def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
 def options() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
     """Every option as (dotted name, declaration), in order."""
     for section in dataclasses.fields(DepthLMConfig):
-        for spec in dataclasses.fields(section.default_factory):  # type: ignore[arg-type, misc]
+        for spec in dataclasses.fields(section.default_factory):  # type: ignore[arg-type]
             yield f"{section.name}.{spec.name}", spec
 
 

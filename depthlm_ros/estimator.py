@@ -1,0 +1,150 @@
+"""DepthLM in one page: rectify, resize to the canonical focal length, mark, ask, read the metres."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from depthlm_ros.answers import AnswerStatus, ParsedAnswer, calibrated, number_probability, parse_answer
+from depthlm_ros.camera import PinholeCamera
+from depthlm_ros.canonical import CanonicalView
+from depthlm_ros.config import SamplingConfig
+from depthlm_ros.engines.base import Answer, RgbImage, VlmEngine
+from depthlm_ros.geometry import SparseDepth, z_per_metre_of_range
+from depthlm_ros.profile import CheckpointProfile, ProfileError
+from depthlm_ros.prompting import drawable, marker_prompt
+from depthlm_ros.sampling import Pixels, sample_pixels, unique_pixels
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFrame:
+    """A frame whose image work is done, ready for any number of queries.
+
+    Attributes:
+        camera: The camera of ``source``.
+        source: The rectified source image, shape (H, W, 3), uint8, RGB.
+        view: The canonical view of it.
+        seconds: Time spent per stage so far.
+    """
+
+    camera: PinholeCamera
+    source: RgbImage
+    view: CanonicalView
+    seconds: dict[str, float]
+
+    def askable(self, uv: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Which source pixels (shape (..., 2)) are visible and leave room for the arrow."""
+        xy = self.view.to_canonical(uv)
+        return np.asarray(drawable(xy, self.view.size) & self.camera.visible(uv), dtype=np.bool_)
+
+
+class DepthEstimator:
+    """Metric depth at sparse pixels of an image, from a vision-language model (DepthLM, Cai et al.)."""
+
+    def __init__(
+        self, engine: VlmEngine, profile: CheckpointProfile, *, max_megapixels: float = 50.0
+    ) -> None:
+        """Join an engine with the profile of its checkpoint.
+
+        Args:
+            engine: A started engine.
+            profile: What the checkpoint was trained with.
+            max_megapixels: Larger images, also after the resize, are refused.
+
+        Raises:
+            ProfileError: The profile asks for a pixel reference that is not supported.
+        """
+        if profile.pixel_reference != "marker":
+            raise ProfileError(f"pixel_reference {profile.pixel_reference!r} is not supported; use 'marker'")
+        self.engine = engine
+        self.profile = profile
+        self._max_pixels = max_megapixels * 1e6
+
+    def prepare(self, image: RgbImage, camera: PinholeCamera) -> PreparedFrame:
+        """Do a frame's image work: rectify, and resize to the canonical focal length.
+
+        Args:
+            image: The image as the camera gave it, shape (H, W, 3), uint8, RGB.
+            camera: Its calibration.
+
+        Raises:
+            CameraError: The image's size is not the calibration's.
+            CanonicalError: The image is too large, or becomes so.
+        """
+        started = time.monotonic()
+        source = camera.rectify(image)
+        rectified = time.monotonic()
+        view = CanonicalView(
+            source, camera.fx, camera.fy, self.profile.canonical_focal_px, max_pixels=self._max_pixels
+        )
+        seconds = {"rectify": rectified - started, "resize": time.monotonic() - rectified}
+        return PreparedFrame(camera, source, view, seconds)
+
+    def sample(self, frame: PreparedFrame, config: SamplingConfig) -> Pixels:
+        """Choose the pixels to ask, shape (N, 2)."""
+        return sample_pixels(config, frame.source, frame.askable)
+
+    def ask(
+        self, frame: PreparedFrame, pixels: npt.ArrayLike, *, deadline: float | None = None
+    ) -> SparseDepth:
+        """Ask the model for the depth at pixels of a prepared frame.
+
+        Args:
+            frame: The frame.
+            pixels: Source pixels as (u, v), shape (N, 2); repeated ones are asked once.
+            deadline: ``time.monotonic()`` seconds after which no further batch is begun.
+
+        Returns:
+            One entry per distinct pixel, in order. A pixel that could not be asked, or whose answer is not a
+            number of metres, is NaN with its status.
+
+        Raises:
+            EngineError: The engine as a whole failed.
+        """
+        uv = unique_pixels(pixels)
+        asked = frame.askable(uv) if len(uv) else np.zeros(0, dtype=np.bool_)
+        targets = frame.view.to_canonical(uv)[asked]
+        started = time.monotonic()
+        answers = self.engine.generate(
+            [marker_prompt(frame.view.image, int(x), int(y), self.profile) for x, y in targets],
+            max_new_tokens=self.profile.max_new_tokens,
+            stop=self.profile.stop if self.profile.prompt_prefix else (),
+            deadline=deadline,
+        )
+        seconds = {**frame.seconds, "engine": time.monotonic() - started}
+        return self._collect(frame, uv, asked, answers, seconds)
+
+    def _collect(
+        self,
+        frame: PreparedFrame,
+        uv: Pixels,
+        asked: npt.NDArray[np.bool_],
+        answers: list[Answer],
+        seconds: dict[str, float],
+    ) -> SparseDepth:
+        depth, sigma, confidence = (np.full(len(uv), np.nan, dtype=np.float32) for _ in range(3))
+        status = np.full(len(uv), AnswerStatus.UNDRAWABLE, dtype=np.uint8)
+        for index, answer in zip(np.flatnonzero(asked), answers, strict=True):
+            parsed: ParsedAnswer = parse_answer(answer, self.profile)
+            status[index], depth[index] = parsed.status, parsed.metres
+            probability = number_probability(answer, parsed)
+            confidence[index], sigma[index] = calibrated(probability, parsed.metres, self.profile.calibration)
+        if self.profile.depth_convention == "range":
+            cosine = z_per_metre_of_range(uv, frame.camera).astype(np.float32)
+            depth, sigma = depth * cosine, sigma * cosine
+        columns = np.clip(uv[:, 0], 0, frame.camera.width - 1)
+        rows = np.clip(uv[:, 1], 0, frame.camera.height - 1)
+        return SparseDepth(
+            pixels=uv,
+            depth=depth,
+            sigma=sigma,
+            confidence=confidence,
+            status=status,
+            rgb=frame.source[rows, columns],
+            camera=frame.camera,
+            model=self.engine.model_name,
+            seconds=seconds,
+        )

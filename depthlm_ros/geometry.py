@@ -1,0 +1,143 @@
+"""Sparse depth in the camera: what was asked, what was answered, and where it lies in space."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from depthlm_ros.answers import AnswerStatus
+from depthlm_ros.camera import PinholeCamera
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseDepth:
+    """Depth at the asked pixels of one frame, in the (rectified) source camera.
+
+    Attributes:
+        pixels: Source pixels as (u, v), shape (N, 2), int64.
+        depth: z-depth in metres, shape (N,), float32; NaN where ``status`` is not ``OK``.
+        sigma: 1-sigma uncertainty in metres, shape (N,), float32; NaN where unknown.
+        confidence: Calibrated probability that the depth is within 25 % of the truth, shape (N,), float32;
+            NaN where the checkpoint carries no calibration.
+        status: :class:`~depthlm_ros.answers.AnswerStatus` of each, shape (N,), uint8.
+        rgb: Colour of each pixel in the source image, shape (N, 3), uint8.
+        camera: The camera that the pixels and depths belong to.
+        model: Name of what answered.
+        seconds: Time spent per stage.
+    """
+
+    pixels: npt.NDArray[np.int64]
+    depth: Floats
+    sigma: Floats
+    confidence: Floats
+    status: npt.NDArray[np.uint8]
+    rgb: npt.NDArray[np.uint8]
+    camera: PinholeCamera
+    model: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Which pixels have a depth, shape (N,)."""
+        return np.asarray(self.status == AnswerStatus.OK, dtype=np.bool_)
+
+    def reasons(self) -> dict[str, int]:
+        """How many pixels ended in which status, by the status's lower-case name."""
+        counts = Counter(self.status.tolist())
+        return {AnswerStatus(code).name.lower(): count for code, count in sorted(counts.items())}
+
+    def points(self) -> Floats:
+        """The pixels in the optical frame (x right, y down, z forward; REP 103), shape (N, 3), metres."""
+        return backproject(self.pixels, self.depth, self.camera)
+
+    def depth_image(self) -> Floats:
+        """Depth as an image of shape (height, width), metres, NaN where nothing was answered (REP 118)."""
+        image = np.full((self.camera.height, self.camera.width), np.nan, dtype=np.float32)
+        u, v = self.pixels[self.answered].T
+        image[v, u] = self.depth[self.answered]
+        return image
+
+
+def rays(pixels: npt.ArrayLike, camera: PinholeCamera) -> npt.NDArray[np.float64]:
+    """Directions through pixel centres with z = 1, in the optical frame.
+
+    Args:
+        pixels: Source pixels as (u, v), shape (..., 2).
+        camera: The camera.
+
+    Returns:
+        Shape (..., 3).
+    """
+    uv = np.asarray(pixels, dtype=np.float64)
+    x = (uv[..., 0] - camera.cx) / camera.fx
+    y = (uv[..., 1] - camera.cy) / camera.fy
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
+
+
+def backproject(pixels: npt.ArrayLike, depth: npt.ArrayLike, camera: PinholeCamera) -> Floats:
+    """Points in the optical frame from z-depths.
+
+    Args:
+        pixels: Source pixels, shape (N, 2).
+        depth: z-depths in metres, shape (N,).
+        camera: The camera.
+
+    Returns:
+        Shape (N, 3), float32, metres; NaN where the depth is.
+    """
+    z = np.asarray(depth, dtype=np.float64)
+    return np.asarray(rays(pixels, camera) * z[..., None], dtype=np.float32)
+
+
+def project(points: npt.ArrayLike, camera: PinholeCamera) -> npt.NDArray[np.float64]:
+    """Source pixels of points in the optical frame.
+
+    Args:
+        points: Shape (N, 3), metres, z above 0.
+        camera: The camera.
+
+    Returns:
+        Positions (u, v), shape (N, 2).
+    """
+    xyz = np.asarray(points, dtype=np.float64)
+    u = camera.fx * xyz[..., 0] / xyz[..., 2] + camera.cx
+    v = camera.fy * xyz[..., 1] / xyz[..., 2] + camera.cy
+    return np.stack([u, v], axis=-1)
+
+
+def z_per_metre_of_range(pixels: npt.ArrayLike, camera: PinholeCamera) -> npt.NDArray[np.float64]:
+    """Cosine between each pixel's ray and the optical axis: z-depth = cosine x range.
+
+    Args:
+        pixels: Source pixels, shape (N, 2).
+        camera: The camera.
+
+    Returns:
+        Shape (N,), in (0, 1].
+    """
+    return np.asarray(1.0 / np.linalg.norm(rays(pixels, camera), axis=-1), dtype=np.float64)
+
+
+def near_confident(
+    sparse: SparseDepth, *, min_range_m: float, max_range_m: float, min_confidence: float
+) -> npt.NDArray[np.bool_]:
+    """Which answered points count as obstacles.
+
+    Args:
+        sparse: The points.
+        min_range_m: Nearer ones (Euclidean, metres) do not count.
+        max_range_m: Farther ones do not count.
+        min_confidence: Less confident ones do not count; 0 also admits points without a confidence.
+
+    Returns:
+        Booleans of shape (N,).
+    """
+    distance = np.linalg.norm(sparse.points(), axis=1)
+    sure = (sparse.confidence >= min_confidence) | (min_confidence == 0.0)
+    near = (distance >= min_range_m) & (distance <= max_range_m)
+    return np.asarray(sparse.answered & near & sure, dtype=np.bool_)
