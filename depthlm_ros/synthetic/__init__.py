@@ -1,0 +1,20 @@
+"""Procedural scenes with exact metric depth: training fuel, benchmark and demo camera, without ROS or torch."""
+
+from depthlm_ros.synthetic.cameras import Domain, Intrinsics, Pose, sample_intrinsics
+from depthlm_ros.synthetic.layouts import build_scene
+from depthlm_ros.synthetic.scene import Scene
+from depthlm_ros.synthetic.views import View, render, render_arrays, sample_pose, sample_view
+
+__all__ = [
+    "Domain",
+    "Intrinsics",
+    "Pose",
+    "Scene",
+    "View",
+    "build_scene",
+    "render",
+    "render_arrays",
+    "sample_intrinsics",
+    "sample_pose",
+    "sample_view",
+]

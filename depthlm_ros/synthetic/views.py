@@ -1,0 +1,149 @@
+"""Rendered views: from a seed to an image with exact depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from depthlm_ros.synthetic.cameras import Domain, Floats, Intrinsics, Pose, sample_intrinsics
+from depthlm_ros.synthetic.layouts import build_scene
+from depthlm_ros.synthetic.optics import develop
+from depthlm_ros.synthetic.raycast import Hits, cast
+from depthlm_ros.synthetic.scene import Scene
+from depthlm_ros.synthetic.shading import shade
+
+
+@dataclass(frozen=True)
+class View:
+    """An image with its exact geometry.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        z_depth: (H, W) float32 metres along the optical axis at pixel centres, inf for sky.
+        intrinsics: The camera.
+        pose: Where the camera stood.
+        kind: The kind of scene.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    z_depth: Floats
+    intrinsics: Intrinsics
+    pose: Pose
+    kind: str
+
+    @property
+    def range_(self) -> Floats:
+        """Euclidean distance along each ray in metres, (H, W) float32."""
+        slope_x, slope_y = self.intrinsics.ray_axes()
+        distance: Floats = self.z_depth * np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
+        return distance
+
+
+def render(
+    scene: Scene, pose: Pose, intrinsics: Intrinsics, rng: np.random.Generator, *, supersample: int = 1
+) -> View:
+    """Render a scene.
+
+    Args:
+        scene: What is there; holds all materials and lights.
+        pose: Camera in the world.
+        intrinsics: Camera model.
+        rng: Drives the sensor noise, nothing else.
+        supersample: Rays per pixel and direction for the colours. Depth is always that of the pixel's centre.
+    """
+    hits = cast(scene.solids, pose, intrinsics)
+    return _finish(scene, pose, intrinsics, hits, rng, supersample)
+
+
+def _finish(
+    scene: Scene, pose: Pose, intrinsics: Intrinsics, hits: Hits, rng: np.random.Generator, supersample: int
+) -> View:
+    fine = hits if supersample == 1 else cast(scene.solids, pose, intrinsics, supersample)
+    radiance = shade(scene, fine, pose, intrinsics, supersample)
+    rgb = develop(radiance, scene.look, rng, supersample)
+    return View(rgb, hits.z_depth, intrinsics, pose, scene.kind)
+
+
+def sample_pose(rng: np.random.Generator, scene: Scene, domain: Domain) -> Pose:
+    """A camera pose in free space, looking where there is something to see.
+
+    ``ROBOT``: 0.3 to 0.5 m above the floor, -5 to 10 degrees down. ``WIDE``: robots of all sizes and hand-held
+    cameras, 0.25 to 1.8 m, with more pitch and roll.
+    """
+    if domain is Domain.ROBOT or rng.random() < 0.35:
+        height, pitch, roll = rng.uniform(0.3, 0.5), rng.uniform(-5, 10), np.clip(rng.normal(0, 0.7), -3, 3)
+    elif rng.random() < 0.5:
+        height, pitch, roll = rng.uniform(0.25, 1.2), rng.uniform(-8, 20), np.clip(rng.normal(0, 1.5), -6, 6)
+    else:
+        height, pitch, roll = rng.uniform(1.1, 1.8), rng.uniform(-10, 28), np.clip(rng.normal(0, 3), -10, 10)
+    x_min, x_max, y_min, y_max = scene.bounds
+    spots = rng.uniform((x_min, y_min), (x_max, y_max), (24, 2))
+    clearance = scene.clearance(spots[:, 0], spots[:, 1])
+    free = np.flatnonzero(clearance > 0.35)
+    best = int(free[0]) if len(free) else int(clearance.argmax())
+    x, y = spots[best]
+    # Looking along the longest free line half of the time: robots mostly face where they can go.
+    yaw = rng.uniform(-np.pi, np.pi)
+    if rng.random() < 0.5:
+        fan = yaw + np.linspace(0, 2 * np.pi, 8, endpoint=False)
+        reach = np.arange(0.5, 8.0, 0.5)[:, None]
+        blocked = scene.clearance(x + reach * np.cos(fan), y + reach * np.sin(fan)) < 0.1
+        run = np.where(blocked.any(0), blocked.argmax(0), len(reach))
+        yaw = float(rng.choice(fan[run >= np.sort(run)[-3]])) + rng.normal(0, 0.15)
+    return Pose(
+        float(x), float(y), float(height), float(yaw), float(np.radians(pitch)), float(np.radians(roll))
+    )
+
+
+Seed = int | Sequence[int]
+
+
+def sample_view(
+    seed: Seed,
+    domain: Domain,
+    *,
+    intrinsics: Intrinsics | None = None,
+    focal_px: float | None = None,
+    supersample: int = 1,
+) -> View:
+    """Draw scene, camera and pose from one seed and render; the same seed gives the same bytes.
+
+    Args:
+        seed: Entropy for `numpy.random.SeedSequence`.
+        domain: What to draw.
+        intrinsics: A given camera; otherwise one is drawn, see `sample_intrinsics`.
+        focal_px: Focal length of the drawn camera.
+        supersample: See `render`.
+    """
+    scene_rng, camera_rng, pose_rng, noise_rng = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    )
+    camera = intrinsics or sample_intrinsics(camera_rng, domain, focal_px=focal_px)
+    while True:
+        scene = build_scene(scene_rng, domain)
+        close_up = domain is Domain.ROBOT and pose_rng.random() < 0.03
+        for _ in range(6):
+            pose = sample_pose(pose_rng, scene, domain)
+            hits = cast(scene.solids, pose, camera)
+            if _is_worth_keeping(hits.z_depth, domain, close_up):
+                return _finish(scene, pose, camera, hits, noise_rng, supersample)
+
+
+def _is_worth_keeping(z_depth: Floats, domain: Domain, close_up: bool) -> bool:
+    """Whether a view shows more than the obstacle right in front of the lens, or nothing but sky."""
+    if np.isinf(z_depth).mean() > 0.6 or z_depth.min() < 0.1:
+        return False
+    if close_up:
+        return True
+    near_limit, median_limit = (0.7, 1.0) if domain is Domain.ROBOT else (0.5, 0.8)
+    near_share = float((z_depth < near_limit).mean())
+    return near_share <= 0.2 and float(np.median(z_depth)) >= median_limit
+
+
+def render_arrays(seeds: Iterable[Seed], domain: Domain, focal_px: float | None = None) -> Iterator[View]:
+    """Views for training, one per seed; see `sample_view`."""
+    for seed in seeds:
+        yield sample_view(seed, domain, focal_px=focal_px)
