@@ -102,20 +102,21 @@ class SamplingConfig(_Section):
     rows: int = option(8, "Rows of the regular grid.", low=1, high=1000, live=True)
     points: int = option(64, "Pixels of the 'gradient' method.", low=1, high=100000, live=True)
     roi: tuple[int, ...] = option(
-        (), "Region of interest as u, v, width, height in source pixels; empty is the whole image.",
+        (0, 0, 0, 0),
+        "Region of interest as u, v, width, height in source pixels; width and height 0 is the whole image.",
         unit="px", live=True,
     )  # fmt: skip
     seed: int = option(0, "Seed of the random choices.", low=0, high=2**31 - 1, live=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.roi) not in (0, 4) or (self.roi and (min(self.roi) < 0 or min(self.roi[2:]) < 1)):
+        if len(self.roi) != 4 or min(self.roi) < 0 or (self.roi[2] == 0) != (self.roi[3] == 0):
             raise ConfigError(
-                f"sampling.roi: expected nothing or u, v, width, height (width and height above 0), "
+                "sampling.roi: expected u, v, width, height, none negative, width and height both 0 or both not; "
                 f"got {list(self.roi)}"
             )
-        if self.method == "roi" and not self.roi:
-            raise ConfigError("sampling.method is 'roi' but sampling.roi is empty: name u, v, width, height")
+        if self.method == "roi" and not self.roi[2]:
+            raise ConfigError("sampling.method is 'roi' but sampling.roi is the whole image: name a region")
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,15 @@ class ObstaclesConfig(_Section):
 
 
 @dataclass(frozen=True)
+class LifecycleConfig(_Section):
+    """Who brings the node to active."""
+
+    autostart: bool = option(
+        False, "Configure and activate at start, without a lifecycle manager or 'ros2 lifecycle set'."
+    )
+
+
+@dataclass(frozen=True)
 class DepthLMConfig:
     """The whole configuration, one section per reason to change."""
 
@@ -166,6 +176,7 @@ class DepthLMConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     obstacles: ObstaclesConfig = field(default_factory=ObstaclesConfig)
+    lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
 
 
 def checked(spec: dataclasses.Field[Any], value: Any) -> Any:

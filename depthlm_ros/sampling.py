@@ -99,7 +99,7 @@ def sample_pixels(config: SamplingConfig, image: RgbImage, askable: Askable) -> 
         Askable pixels, none twice; the same for the same image and configuration.
     """
     height, width = image.shape[:2]
-    u, v, w, h = config.roi or (0, 0, width, height)
+    u, v, w, h = config.roi if config.roi[2] else (0, 0, width, height)
     u, v = min(u, width), min(v, height)
     region = (u, v, min(w, width - u), min(h, height - v))
     if region[2] < 1 or region[3] < 1:
