@@ -1,0 +1,298 @@
+"""Turns prompts into the inputs of a Hugging Face vision-language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from PIL import Image
+
+from depthlm_ros.engines.base import EngineError, Prompt
+from depthlm_ros.engines.hf_checkpoint import read_json
+from depthlm_ros.engines.hf_images import ImagePreparer, PixtralImages, QwenImages
+
+if TYPE_CHECKING:
+    import torch
+
+QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+TEXTS_KEPT = 512
+"""Tokenised texts that are kept: with text references every query has its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """One prompt, ready to be put into a batch.
+
+    Attributes:
+        ids: Token ids, the image's included.
+        images: What the encoder needs of the images.
+    """
+
+    ids: list[int]
+    images: tuple[Any, ...]
+
+
+class Encoder(Protocol):
+    """What the engine needs of an encoder."""
+
+    tokenizer: Any
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """Prepare one prompt.
+
+        Raises:
+            ValueError: This prompt cannot be encoded; others may.
+        """
+        ...
+
+    def batch(self, prompts: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        """The model's inputs for a batch, padded on the left, on the device."""
+        ...
+
+    def forget(self) -> None:
+        """Free what is kept between calls."""
+        ...
+
+
+def chat_template(checkpoint: Path, tokenizer: Any) -> str:
+    """The chat template that the checkpoint's own processor would use.
+
+    The order is that of transformers: the processor's templates first (``processor_config.json``, the legacy
+    ``chat_template.json``, ``chat_template.jinja``), then the tokenizer's, which may know no images.
+
+    Raises:
+        EngineError: There is none.
+    """
+    for name in ("processor_config.json", "chat_template.json"):
+        template = read_json(checkpoint / name).get("chat_template")
+        if isinstance(template, str):
+            return template
+    jinja = checkpoint / "chat_template.jinja"
+    if jinja.is_file():
+        return jinja.read_text(encoding="utf-8")
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not isinstance(template, str):
+        raise EngineError(
+            f"{checkpoint} has no chat template; put the original checkpoint's chat_template.jinja or "
+            "chat_template.json into it"
+        )
+    return template
+
+
+class ChatText:
+    """Renders a prompt as the text that the model was trained on.
+
+    Args:
+        tokenizer: The checkpoint's tokenizer.
+        template: The chat template, Jinja.
+    """
+
+    def __init__(self, tokenizer: Any, template: str) -> None:
+        self._tokenizer, self._template = tokenizer, template
+
+    def render(self, prompt: Prompt) -> str:
+        """System message, user message with images, the start of the assistant's turn, and the prefix."""
+        # Templates differ in the key under which they look for the text (early Pixtral ones want "content").
+        text = {"type": "text", "text": prompt.question, "content": prompt.question}
+        images: list[dict[str, str]] = [{"type": "image"} for _ in prompt.images]
+        content = [*images, text] if prompt.image_first else [text, *images]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if prompt.system is not None:
+            # A plain string: Pixtral's template joins it to other strings.
+            messages.insert(0, {"role": "system", "content": prompt.system})
+        rendered = self._tokenizer.apply_chat_template(
+            messages, chat_template=self._template, tokenize=False, add_generation_prompt=True
+        )
+        return str(rendered) + prompt.prefix
+
+    def adds_special_tokens(self, text: str) -> bool:
+        """Whether the tokenizer is to add its special tokens: not if the template wrote the first one."""
+        bos = self._tokenizer.bos_token
+        return not (bos and text.startswith(bos))
+
+
+class AssembledEncoder:
+    """Tokenizer, chat template and image preparation, put together by us.
+
+    Makes the same inputs as the checkpoint's ``AutoProcessor``, without torchvision, and each frame's image
+    work is done once.
+
+    Args:
+        tokenizer: The checkpoint's tokenizer.
+        template: The chat template.
+        images: How this family of models takes images.
+        image_token: The token that the chat template writes for an image, and the first of a placeholder.
+        device: Where the model's inputs are to live.
+        token_types: Whether the model wants ``mm_token_type_ids``.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str,
+        images: ImagePreparer,
+        *,
+        image_token: str,
+        device: torch.device,
+        token_types: bool,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self._chat, self._images, self._device = ChatText(tokenizer, template), images, device
+        self._token_types = token_types
+        self._image_id = int(tokenizer.convert_tokens_to_ids(image_token))
+        if self._image_id == tokenizer.unk_token_id or self._image_id < 0:
+            raise EngineError(
+                f"the tokenizer has no token {image_token}; the checkpoint's files do not match"
+            )
+        pad = tokenizer.pad_token_id
+        self._pad_id = int(pad if pad is not None else tokenizer.eos_token_id)
+        self._text_ids = lru_cache(maxsize=TEXTS_KEPT)(self._tokenise)
+        self._image_ids = lru_cache(maxsize=16)(self._place)
+
+    def _tokenise(self, text: str) -> tuple[int, ...]:
+        ids = self.tokenizer(text, add_special_tokens=self._chat.adds_special_tokens(text))["input_ids"]
+        return tuple(ids)
+
+    def _place(self, height: int, width: int) -> tuple[int, ...]:
+        return tuple(self.tokenizer.convert_tokens_to_ids(self._images.placeholder(height, width)))
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """See :class:`Encoder`. Placeholders are expanded as ids: special tokens do not touch the text around."""
+        ids = self._text_ids(self._chat.render(prompt))
+        if ids.count(self._image_id) != len(prompt.images):
+            raise ValueError(
+                f"{len(prompt.images)} images were given but the rendered prompt has {ids.count(self._image_id)} "
+                "places for one; does the question hold a special token, or the chat template know no images?"
+            )
+        images = tuple(self._images.prepare(image) for image in prompt.images)
+        expanded: list[int] = []
+        rest = iter(images)
+        for token in ids:
+            if token == self._image_id:
+                expanded += self._image_ids(*next(rest).shape[1:])
+            else:
+                expanded.append(token)
+        return Encoded(expanded, images)
+
+    def batch(self, prompts: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        """See :class:`Encoder`."""
+        import torch
+
+        longest = max(len(prompt.ids) for prompt in prompts)
+        ids = torch.full((len(prompts), longest), self._pad_id, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt.ids) :] = torch.tensor(prompt.ids)
+            mask[row, longest - len(prompt.ids) :] = 1
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if self._token_types:
+            inputs["mm_token_type_ids"] = (ids == self._image_id).long()
+        inputs = {name: value.to(self._device) for name, value in inputs.items()}
+        images = [image for prompt in prompts for image in prompt.images]
+        return inputs | (self._images.pack(images) if images else {})
+
+    def forget(self) -> None:
+        """See :class:`Encoder`."""
+        self._images.forget()
+        self._text_ids.cache_clear()
+
+
+class ProcessorEncoder:
+    """Any other architecture: the checkpoint's own ``AutoProcessor`` does it all, for each painted image.
+
+    Args:
+        processor: The checkpoint's processor.
+        template: The chat template.
+        device: Where the model's inputs are to live.
+    """
+
+    def __init__(self, processor: Any, template: str, *, device: torch.device) -> None:
+        self.tokenizer = processor.tokenizer
+        self._processor, self._device = processor, device
+        self._chat = ChatText(self.tokenizer, template)
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """See :class:`Encoder`. Here only the text is rendered; the rest is done for the whole batch."""
+        text = self._chat.render(prompt)
+        images = tuple(Image.fromarray(image.pixels()) for image in prompt.images)
+        ids = self.tokenizer(prompt.prefix or text[-64:], add_special_tokens=False)["input_ids"]
+        return Encoded(ids, (text, images))
+
+    def batch(self, prompts: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        """See :class:`Encoder`."""
+        texts = [prompt.images[0] for prompt in prompts]
+        images = [list(prompt.images[1]) for prompt in prompts]
+        inputs = self._processor(
+            text=texts,
+            images=images if any(images) else None,
+            padding=True,
+            padding_side="left",
+            add_special_tokens=self._chat.adds_special_tokens(texts[0]),
+            return_tensors="pt",
+        )
+        return {name: value.to(self._device) for name, value in inputs.items()}
+
+    def forget(self) -> None:
+        """See :class:`Encoder`; nothing is kept."""
+
+
+def load_encoder(
+    checkpoint: Path, config: dict[str, Any], *, device: torch.device, max_image_pixels: int | None
+) -> Encoder:
+    """Load what turns prompts into inputs of a checkpoint.
+
+    Args:
+        checkpoint: The checkpoint directory.
+        config: Its ``config.json``.
+        device: Where the model's inputs are to live.
+        max_image_pixels: The most pixels of an image, or None for the checkpoint's own limit.
+
+    Raises:
+        EngineError: A file is missing or wrong, or the architecture needs what is not installed.
+    """
+    from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+
+    family, vision = config["model_type"], config.get("vision_config") or {}
+    pixtral = family in ("llava", "mistral3") and vision.get("model_type") == "pixtral"
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        if family not in QWEN and not pixtral:
+            if max_image_pixels is not None:
+                raise EngineError(f"max_image_pixels is not supported for {family}; leave it unset")
+            processor = AutoProcessor.from_pretrained(checkpoint, **local)
+            template = chat_template(checkpoint, processor.tokenizer)
+            return ProcessorEncoder(processor, template, device=device)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, **local)
+        image_processor = AutoImageProcessor.from_pretrained(checkpoint, backend="pil", **local)
+    except EngineError:
+        raise
+    except Exception as error:
+        raise EngineError(
+            f"{checkpoint}: the tokenizer or the image processor cannot be loaded "
+            f"({type(error).__name__}: {error}); copy all JSON files of the original checkpoint into it"
+        ) from error
+    template = chat_template(checkpoint, tokenizer)
+    if family in QWEN:
+        return AssembledEncoder(
+            tokenizer,
+            template,
+            QwenImages(image_processor, device, max_image_pixels),
+            image_token="<|image_pad|>",
+            device=device,
+            token_types=True,
+        )
+    own = read_json(checkpoint / "processor_config.json")
+    side = int(own.get("patch_size", vision.get("patch_size", 16))) * int(own.get("spatial_merge_size", 1))
+    return AssembledEncoder(
+        tokenizer,
+        template,
+        PixtralImages(image_processor, device, max_image_pixels, patch_size=side),
+        image_token="[IMG]",
+        device=device,
+        token_types=False,
+    )
