@@ -1,7 +1,9 @@
 """Procedural scenes with exact metric depth: training fuel, benchmark and demo camera, without ROS or torch."""
 
 from depthlm_ros.synthetic.cameras import Domain, Intrinsics, Pose, sample_intrinsics
+from depthlm_ros.synthetic.dataset import sample_pixels, write_dataset
 from depthlm_ros.synthetic.layouts import build_scene
+from depthlm_ros.synthetic.paths import trajectory
 from depthlm_ros.synthetic.scene import Scene
 from depthlm_ros.synthetic.views import View, render, render_arrays, sample_pose, sample_view
 
@@ -15,6 +17,9 @@ __all__ = [
     "render",
     "render_arrays",
     "sample_intrinsics",
+    "sample_pixels",
     "sample_pose",
     "sample_view",
+    "trajectory",
+    "write_dataset",
 ]

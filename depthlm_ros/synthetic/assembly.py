@@ -21,10 +21,9 @@ class Assembly:
     half_x: float
     half_y: float
 
-    def placed(self, x: float, y: float, yaw: float, z: float = 0.0) -> tuple[tuple[Solid, ...], Footprint]:
-        """The solids in the world and the floor they block."""
-        solids = tuple(solid.moved(x, y, yaw, z) for solid in self.solids)
-        return solids, Footprint(x, y, self.half_x, self.half_y, yaw)
+    def footprint(self, x: float, y: float, yaw: float) -> Footprint:
+        """The floor it blocks when it stands at (x, y), turned by ``yaw``."""
+        return Footprint(x, y, self.half_x, self.half_y, yaw)
 
 
 Builder = Callable[[np.random.Generator, Paints], Assembly]

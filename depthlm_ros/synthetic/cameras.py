@@ -110,4 +110,4 @@ def sample_intrinsics(
 
 
 def _multiple_of_16(value: float) -> int:
-    return max(16, int(round(value / 16)) * 16)
+    return max(16, round(value / 16) * 16)

@@ -36,10 +36,10 @@ def table(rng: Rng, paints: Paints) -> Assembly:
     if not low and rng.random() < 0.5:
         solids += _screen(rng, paints, height, rng.uniform(-0.25, 0.25) * length)
     if rng.random() < 0.4:
-        side = rng.uniform(0.1, 0.35)
+        edge = float(rng.uniform(0.1, 0.35))
         spot = (rng.uniform(-0.4, 0.4) * length, rng.uniform(-0.25, 0.25) * depth, height)
         solids.append(
-            box(paints.plain(paints.any_color()), (side, side * 0.7, side * rng.uniform(0.1, 0.9)), spot)
+            box(paints.plain(paints.any_color()), (edge, edge * 0.7, edge * rng.uniform(0.1, 0.9)), spot)
         )
     return Assembly("table", tuple(solids), length / 2, depth / 2)
 
@@ -83,9 +83,8 @@ def chair(rng: Rng, paints: Paints) -> Assembly:
 
 def sofa(rng: Rng, paints: Paints) -> Assembly:
     """A sofa or armchair with cushions."""
-    length, depth = sizes.SOFA_LENGTH.draw(rng), sizes.SOFA_DEPTH.draw(rng)
-    if rng.random() < 0.3:
-        length = rng.uniform(0.8, 1.0)
+    depth = sizes.SOFA_DEPTH.draw(rng)
+    length = (sizes.ARMCHAIR_LENGTH if rng.random() < 0.3 else sizes.SOFA_LENGTH).draw(rng)
     seat, back, arm = sizes.SOFA_SEAT_HEIGHT.draw(rng), rng.uniform(0.75, 0.95), rng.uniform(0.1, 0.22)
     cloth = paints.fabric()
     cushion = cloth.scaled(rng.uniform(0.85, 1.2))

@@ -39,6 +39,9 @@ _FREE_STANDING: dict[str, tuple[tuple[Builder, float], ...]] = {
 }  # fmt: skip
 
 
+_TRIES = 6
+
+
 class _Floor:
     """Keeps objects from standing inside each other."""
 
@@ -49,7 +52,7 @@ class _Floor:
 
     def try_place(self, assembly: Assembly, x: float, y: float, yaw: float, gap: float) -> bool:
         """Place an assembly unless its (axis-aligned) bounds meet a wall or another's."""
-        solids, footprint = assembly.placed(x, y, yaw)
+        footprint = assembly.footprint(x, y, yaw)
         reach_x, reach_y = _extent(footprint)
         x_min, x_max, y_min, y_max = self.bounds
         if x - reach_x < x_min or x + reach_x > x_max or y - reach_y < y_min or y + reach_y > y_max:
@@ -59,7 +62,7 @@ class _Floor:
             if abs(other.x - x) < other_x + reach_x + gap and abs(other.y - y) < other_y + reach_y + gap:
                 return False
         self.footprints.append(footprint)
-        self.solids.extend(solids)
+        self.solids.extend(solid.moved(x, y, yaw) for solid in assembly.solids)
         return True
 
 
@@ -129,9 +132,9 @@ def _dimensions(rng: Rng, kind: str) -> tuple[Bounds, float]:
 def _furnish(rng: Rng, paints: Paints, floor: _Floor, kind: str) -> None:
     x_min, x_max, y_min, y_max = floor.bounds
     area = (x_max - x_min) * (y_max - y_min)
-    density = float(rng.uniform(0.2, 1.0))
-    along = {"room": 6, "corridor": 5, "hall": 7, "yard": 6}[kind]
-    free = {"room": 4 + area / 12, "corridor": 1 + area / 20, "hall": 5 + area / 40, "yard": 6 + area / 60}[
+    density = float(rng.uniform(0.3, 1.2))
+    along = {"room": 9, "corridor": 8, "hall": 9, "yard": 8}[kind]
+    free = {"room": 5 + area / 10, "corridor": 2 + area / 16, "hall": 8 + area / 25, "yard": 10 + area / 40}[
         kind
     ]
     # Passages stay wide enough for the camera.
@@ -140,7 +143,7 @@ def _furnish(rng: Rng, paints: Paints, floor: _Floor, kind: str) -> None:
         assembly = _draw(rng, _ALONG_WALLS[kind])(rng, paints)
         side = int(rng.integers(4)) if kind != "corridor" else int(rng.integers(2)) * 2
         off = assembly.half_y + 0.01 + (rng.uniform(0, 0.1) if rng.random() < 0.5 else 0.0)
-        for _ in range(3):
+        for _ in range(_TRIES):
             x, y = float(rng.uniform(x_min, x_max)), float(rng.uniform(y_min, y_max))
             spot = ((x, y_max - off, 0.0), (x_max - off, y, -np.pi / 2), (x, y_min + off, np.pi),
                     (x_min + off, y, np.pi / 2))[side]  # fmt: skip
@@ -151,7 +154,7 @@ def _furnish(rng: Rng, paints: Paints, floor: _Floor, kind: str) -> None:
         yaw = float(rng.uniform(0, 2 * np.pi))
         if rng.random() < 0.5:
             yaw = float(rng.integers(4) * np.pi / 2 + rng.normal(0, 0.05))
-        for _ in range(3):
+        for _ in range(_TRIES):
             x, y = float(rng.uniform(x_min, x_max)), float(rng.uniform(y_min, y_max))
             if floor.try_place(assembly, x, y, yaw, gap=gap):
                 break

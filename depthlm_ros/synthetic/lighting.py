@@ -43,7 +43,7 @@ def indoor_light(rng: Rng, bounds: tuple[float, float, float, float], height: fl
     ]
     fixtures = [box(glow, size, (x, y, height - size[2]), casts_shadow=False) for x, y in spots[:48]]
     chosen = rng.permutation(len(spots))[:4]
-    strength = float(rng.uniform(0.3, 0.9)) * (height / 2.6) / max(1.0, len(chosen) ** 0.5)
+    strength = float(rng.uniform(0.5, 1.1)) * (height / 2.6) / max(1.0, len(chosen) ** 0.5)
     lamps = tuple(
         Lamp(
             (spots[k][0], spots[k][1], height - 0.2),
@@ -51,7 +51,7 @@ def indoor_light(rng: Rng, bounds: tuple[float, float, float, float], height: fl
         )
         for k in chosen
     )
-    level = float(rng.uniform(0.2, 0.6))
+    level = float(rng.uniform(0.08, 0.4))
     return Light(lamps, (color[0] * level, color[1] * level, color[2] * level), _DARK_SKY, fixtures)
 
 
@@ -64,8 +64,8 @@ def outdoor_light(rng: Rng) -> Light:
         float(np.sin(bearing) * np.cos(elevation)),
         float(np.sin(elevation)),
     )
-    sun = 1.3 * (1 - overcast) + 0.05
-    level = 0.35 + 0.35 * overcast
+    sun = 1.6 * (1 - overcast) + 0.05
+    level = 0.3 + 0.4 * overcast
     grey = float(rng.uniform(0.7, 1.1))
     horizon = (0.85 * grey, 0.9 * grey, 1.0 * grey)
     blue = 1 - overcast
@@ -80,8 +80,8 @@ def draw_look(rng: Rng) -> CameraLook:
     return CameraLook(
         white_balance=(float(1 + warmth), float(1 + tint), float(1 - warmth)),
         target_brightness=float(np.exp(rng.normal(np.log(0.3), 0.25))),
-        contrast=float(rng.uniform(0.85, 1.2)),
+        contrast=float(rng.uniform(1.0, 1.5)),
         vignetting=float(rng.uniform(0, 0.35)),
-        blur_px=float(rng.uniform(0.35, 0.8)),
-        noise=float(rng.uniform(0.8, 6.0)),
+        blur_px=float(rng.uniform(0.35, 0.65)),
+        noise=float(np.clip(np.exp(rng.normal(0.5, 0.7)), 0.4, 8.0)),
     )

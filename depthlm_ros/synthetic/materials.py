@@ -76,13 +76,12 @@ class Material:
         return replace(self, color=(red, green, blue))
 
 
-COLUMNS = {
-    name: index
-    for index, name in enumerate(
-        "red green blue joint_red joint_green joint_blue cell_u cell_v joint_u joint_v stagger cell_contrast "
-        "cell_hue grain grain_size grain_stretch wave wave_period gloss emission corner_occlusion phase".split()
-    )
-}
+_COLUMN_NAMES = (
+    "red", "green", "blue", "joint_red", "joint_green", "joint_blue", "cell_u", "cell_v", "joint_u", "joint_v",
+    "stagger", "cell_contrast", "cell_hue", "grain", "grain_size", "grain_stretch", "wave", "wave_period", "gloss",
+    "emission", "corner_occlusion", "phase",
+)  # fmt: skip
+COLUMNS = {name: index for index, name in enumerate(_COLUMN_NAMES)}
 
 
 def hsv(hue: float, saturation: float, value: float) -> Rgb:

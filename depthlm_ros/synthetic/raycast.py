@@ -100,16 +100,14 @@ def _screen_windows(
 
 def _box(origin: list[float], direction: list[Floats], half: list[float]) -> Floats:
     """Slab test."""
-    enter: Floats | None = None
-    leave: Floats | None = None
+    enter = leave = np.empty(0, np.float32)
     for axis in range(3):
         inverse = 1.0 / direction[axis]
         middle = inverse * -origin[axis]
         reach = np.abs(inverse) * half[axis]
         low, high = middle - reach, middle + reach
-        enter = low if enter is None else np.maximum(enter, low)
-        leave = high if leave is None else np.minimum(leave, high)
-    assert enter is not None
+        enter = low if axis == 0 else np.maximum(enter, low)
+        leave = high if axis == 0 else np.minimum(leave, high)
     return np.where((enter <= leave) & (enter > NEAR), enter, np.float32(np.inf))
 
 
@@ -146,7 +144,8 @@ def _ellipsoid(origin: list[float], direction: list[Floats], half: list[float]) 
     b = scaled[0] * start[0] + scaled[1] * start[1] + scaled[2] * start[2]
     c = start[0] ** 2 + start[1] ** 2 + start[2] ** 2 - 1.0
     t = (-b - np.sqrt(b * b - a * c)) / a
-    return np.where(t > NEAR, t, np.float32(np.inf))
+    found: Floats = np.where(t > NEAR, t, np.float32(np.inf))
+    return found
 
 
 _FIRST_HIT = {Shape.BOX: _box, Shape.FRUSTUM: _frustum, Shape.ELLIPSOID: _ellipsoid}

@@ -105,7 +105,8 @@ class Scene:
         blocks = np.array(
             [(f.x, f.y, f.half_x, f.half_y, np.cos(f.yaw), np.sin(f.yaw)) for f in self.footprints]
         )
-        return np.minimum(walls, rectangle_distance(blocks, x, y).min(-1))
+        nearest: Doubles = np.minimum(walls, rectangle_distance(blocks, x, y).min(-1))
+        return nearest
 
 
 def rectangle_distance(blocks: Doubles, x: Doubles, y: Doubles) -> Doubles:
@@ -119,7 +120,7 @@ def rectangle_distance(blocks: Doubles, x: Doubles, y: Doubles) -> Doubles:
     return distance
 
 
-_CELLS = 288
+_CELLS = 224
 
 
 def bake_floor_light(
@@ -155,10 +156,12 @@ def _projected(corners: Doubles, lamp: Lamp) -> Doubles:
     """Where the shadows of world corners (N, 8, 3) fall on the floor, shape (N, 8, 2)."""
     position = np.array(lamp.position)
     if lamp.distant:
-        return corners[..., :2] - corners[..., 2:] * (position[:2] / max(position[2], 0.05))
+        slanted: Doubles = corners[..., :2] - corners[..., 2:] * (position[:2] / max(position[2], 0.05))
+        return slanted
     # Corners above the lamp throw no shadow downwards; lowering them keeps the hull finite.
     height = np.minimum(corners[..., 2:], position[2] - 0.3)
-    return position[:2] + (corners[..., :2] - position[:2]) * (position[2] / (position[2] - height))
+    spread: Doubles = (corners[..., :2] - position[:2]) * (position[2] / (position[2] - height))
+    return position[:2] + spread
 
 
 def _outlines(points: Doubles, origin: tuple[float, float], cell: float) -> list[npt.NDArray[np.int32]]:

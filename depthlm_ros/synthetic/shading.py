@@ -129,7 +129,8 @@ def shade(scene: Scene, hits: Hits, pose: Pose, intrinsics: Intrinsics, supersam
         radiance = np.where(
             is_sky, _sky(scene, world - pose.position.astype(np.float32)[:, None, None]), radiance
         )
-    return np.moveaxis(radiance, 0, -1).copy()
+    image: Floats = np.moveaxis(radiance, 0, -1).copy()
+    return image
 
 
 def _apply_floor_light(scene: Scene, world: Floats, up: Floats, ambient: Floats, direct: Floats) -> None:
@@ -168,12 +169,13 @@ def _lamp_light(
         towards = offset / np.sqrt(squared)
         cosine = np.maximum((normal * towards).sum(0), 0)
         # Lamps have extent: nearby surfaces do not burn out, and light wraps a little around objects.
-        strength = (cosine * 0.85 + 0.15) * (6.0 / (3.0 + squared))
+        strength = (cosine * 0.92 + 0.08) * (7.0 / (2.5 + squared))
     # Blinn-Phong with the half vector between the lamp and the camera (which is at -position).
     middle = towards - position / distance
     shine = np.maximum((normal * middle).sum(0), 0) ** 2 / np.maximum((middle * middle).sum(0), 1e-6)
     strength = strength * (1.0 + gloss * 4.0 * shine**16)
-    return strength * np.array(lamp.color, np.float32)[:, None, None]
+    light: Floats = strength * np.array(lamp.color, np.float32)[:, None, None]
+    return light
 
 
 def _sky(scene: Scene, direction: Floats) -> Floats:
@@ -186,4 +188,5 @@ def _sky(scene: Scene, direction: Floats) -> Floats:
         texture.noise(cloud_x * 0.5, cloud_y * 0.5) * 0.6 + texture.noise(cloud_x * 1.3, cloud_y * 1.3) * 0.4
     )
     blend = horizon + (zenith - horizon) * np.sqrt(height)
-    return blend * (1.0 + 0.15 * cloud * np.minimum(height * 4, 1.0))
+    clouded: Floats = blend * (1.0 + 0.15 * cloud * np.minimum(height * 4, 1.0))
+    return clouded

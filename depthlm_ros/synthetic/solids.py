@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -43,7 +43,9 @@ class Solid:
         cos_yaw, sin_yaw = math.cos(yaw), math.sin(yaw)
         own_x, own_y, own_z = self.centre
         centre = (x + cos_yaw * own_x - sin_yaw * own_y, y + sin_yaw * own_x + cos_yaw * own_y, z + own_z)
-        return replace(self, centre=centre, yaw=self.yaw + yaw)
+        return Solid(
+            self.shape, centre, self.half, self.material, self.yaw + yaw, self.tilt, self.casts_shadow
+        )
 
 
 def box(
@@ -107,7 +109,8 @@ class SolidTable:
     def corners(self) -> Doubles:
         """World corners of the bounding boxes, shape (N, 8, 3)."""
         offsets = self.bound[:, None, :] * _CORNER_SIGNS
-        return self.centre[:, None, :] + np.einsum("nij,nkj->nki", self.rotation, offsets)
+        corners: Doubles = self.centre[:, None, :] + np.einsum("nij,nkj->nki", self.rotation, offsets)
+        return corners
 
 
 _CORNER_SIGNS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])

@@ -39,10 +39,13 @@ def pulse_cover(x: Floats, period: Floats, width: Floats, footprint: Floats) -> 
 
     def integral(at: Floats) -> Floats:
         cycle = np.floor(at / period)
-        return cycle * width + np.minimum(at - cycle * period, width)
+        covered: Floats = cycle * width + np.minimum(at - cycle * period, width)
+        return covered
 
-    reach = np.maximum(footprint, 1e-4)
-    return (integral(x + 0.5 * reach) - integral(x - 0.5 * reach)) / reach
+    reach: Floats = np.maximum(footprint, np.float32(1e-4))
+    half: Floats = reach * np.float32(0.5)
+    share: Floats = (integral(x + half) - integral(x - half)) / reach
+    return share
 
 
 def albedo(
@@ -98,7 +101,8 @@ def _cells(
     gap_v = pulse_cover(v, cell_v, material["joint_v"], footprint_v)
     gap = 1.0 - (1.0 - gap_u) * (1.0 - gap_v)
     joint = np.stack([material["joint_red"], material["joint_green"], material["joint_blue"]])
-    return color + (joint - color) * gap
+    blended: Floats = color + (joint - color) * gap
+    return blended
 
 
 # (wavelength relative to grain_size, share of the amplitude)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from depthlm_ros.synthetic import sizes
@@ -69,6 +71,7 @@ def rack(rng: Rng, paints: Paints) -> Assembly:
     beam = paints.metal(hsv(rng.choice([0.06, 0.08, 0.6]), 0.9, rng.uniform(0.4, 0.7)))
     wood = paints.wood(value=0.45)
     width, height = bays * bay, levels * level
+    places = int(bay / 0.9) * bays
     solids: list[Solid] = []
     for post in range(bays + 1):
         x = post * bay - width / 2
@@ -88,17 +91,13 @@ def rack(rng: Rng, paints: Paints) -> Assembly:
         for y in (-1, 1):
             if step:
                 solids.append(box(beam, (width, 0.05, 0.12), (0, y * (depth / 2 - 0.03), z - 0.12)))
-        for place in range(max(1, int(bay / 1.0)) * bays):
+        for place in range(places):
             if rng.random() < 0.25:
                 continue
-            x = (place + 0.5) * width / (max(1, int(bay / 1.0)) * bays) - width / 2
+            x = (place + 0.5) * width / places - width / 2
             solids.append(box(wood, (0.8, depth, 0.144), (x, 0, z), casts_shadow=False))
             load = _load(rng, paints, z + 0.144, 0.8, 1.0, rng.uniform(0.3, level - 0.45))
-            solids += [
-                box(part.material, tuple(2 * h for h in part.half), (x + part.centre[0], 0, z + 0.144),
-                    casts_shadow=step == 0)  # type: ignore[arg-type]
-                for part in load
-            ]  # fmt: skip
+            solids += [replace(part.moved(x, 0, 0), casts_shadow=step == 0) for part in load]
     return Assembly("rack", tuple(solids), width / 2 + 0.05, depth / 2)
 
 
