@@ -57,7 +57,7 @@ def indoor_light(rng: Rng, bounds: tuple[float, float, float, float], height: fl
 
 def outdoor_light(rng: Rng) -> Light:
     """Sun and sky, from clear to overcast."""
-    overcast = float(rng.uniform(0, 1)) ** 0.7
+    overcast = float(rng.uniform(0, 1)) ** 1.3
     bearing, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.3)
     towards = (
         float(np.cos(bearing) * np.cos(elevation)),

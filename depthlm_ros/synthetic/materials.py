@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 Rgb = tuple[float, float, float]
 
 
-@dataclass(frozen=True)
-class Material:
+class Material(NamedTuple):
     """A surface: colour, a metric pattern of cells and joints, and metric noise.
 
     Colours are linear albedo in [0, 1]; lengths are metres on the surface; u runs along a face, v upwards.
@@ -73,7 +72,7 @@ class Material:
     def scaled(self, brightness: float) -> Material:
         """The same material, darker or brighter."""
         red, green, blue = (min(1.0, channel * brightness) for channel in self.color)
-        return replace(self, color=(red, green, blue))
+        return self._replace(color=(red, green, blue))
 
 
 _COLUMN_NAMES = (
@@ -99,7 +98,7 @@ class Paints:
         return float(self._rng.uniform(low, high))
 
     def _finish(self, material: Material) -> Material:
-        return replace(material, phase=self._u(0, 50))
+        return material._replace(phase=self._u(0, 50))
 
     def plain(self, color: Rgb, *, grain: float = 0.05, gloss: float = 0.0) -> Material:
         """A painted or plastic surface of the given colour."""
@@ -167,8 +166,8 @@ class Paints:
         board = self.wood(value=self._u(0.18, 0.6))
         width, length = self._u(0.07, 0.2), self._u(0.5, 2.0)
         joint = self._u(0.001, 0.004)
-        return replace(
-            board, cell_u=length, cell_v=width, joint_u=joint, joint_v=joint, stagger=-1.0,
+        return board._replace(
+            cell_u=length, cell_v=width, joint_u=joint, joint_v=joint, stagger=-1.0,
             joint_color=hsv(0.07, 0.5, 0.08), cell_contrast=self._u(0.05, 0.3), gloss=self._u(0.0, 0.35),
         )  # fmt: skip
 

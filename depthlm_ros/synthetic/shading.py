@@ -34,10 +34,9 @@ class Surface:
 def surface(scene: Scene, hits: Hits, depth: Floats, intrinsics: Intrinsics, supersample: int) -> Surface:
     """Derive normals, surface coordinates and pixel footprints from the hits."""
     shape = scene.solids.shape[hits.solid]
-    # (H, W, 9) -> (9, H, W): one gather, then plain image arithmetic.
-    into = np.moveaxis(hits.into_solid.reshape(-1, 9)[hits.solid], -1, 0).copy()
-    origin = np.moveaxis(hits.origin[hits.solid], -1, 0)
-    half = np.moveaxis(scene.solids.half.astype(np.float32)[hits.solid], -1, 0)
+    into = _per_pixel(hits.into_solid.reshape(-1, 9), hits)
+    origin = _per_pixel(hits.origin, hits)
+    half = _per_pixel(scene.solids.half.astype(np.float32), hits)
     ray = np.stack(
         [into[3 * k] * hits.slope_x + into[3 * k + 1] * hits.slope_y + into[3 * k + 2] for k in range(3)]
     )
@@ -78,6 +77,12 @@ def surface(scene: Scene, hits: Hits, depth: Floats, intrinsics: Intrinsics, sup
     return Surface(normal, u, v, footprint_u, footprint_v, to_edge)
 
 
+def _per_pixel(rows: Floats, hits: Hits) -> Floats:
+    """Rows (N, C) of the solid that each pixel shows, as C images: (C, H, W)."""
+    images: Floats = np.take(np.ascontiguousarray(rows.T), hits.solid, axis=1)
+    return images
+
+
 def _curved(point: Floats, half: Floats, is_ellipsoid: np.ndarray) -> tuple[Floats, tuple[Floats, Floats]]:
     """Local normals and (u, v) of frustums and ellipsoids."""
     x, y, z = point
@@ -100,7 +105,7 @@ def shade(scene: Scene, hits: Hits, pose: Pose, intrinsics: Intrinsics, supersam
     is_sky = np.isinf(hits.z_depth)
     depth = np.where(is_sky, np.float32(50.0), hits.z_depth)
     seen = surface(scene, hits, depth, intrinsics, supersample)
-    columns = np.moveaxis(scene.solids.material[hits.solid], -1, 0).copy()
+    columns = _per_pixel(scene.solids.material, hits)
     material = {name: columns[index] for name, index in COLUMNS.items()}
     albedo = texture.albedo(material, seen.u, seen.v, seen.footprint_u, seen.footprint_v)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from depthlm_ros.synthetic import sizes
@@ -45,8 +43,8 @@ def interior(rng: Rng, paints: Paints, bounds: Bounds, height: float, kind: str)
     occlusion = float(rng.uniform(0.15, 0.45))
     size_x, size_y = x_max - x_min, y_max - y_min
     middle = ((x_min + x_max) / 2, (y_min + y_max) / 2)
-    floor = replace(paints.floor(industrial=industrial), corner_occlusion=occlusion)
-    ceiling = replace(_ceiling(rng, paints, industrial), corner_occlusion=occlusion)
+    floor = paints.floor(industrial=industrial)._replace(corner_occlusion=occlusion)
+    ceiling = _ceiling(rng, paints, industrial)._replace(corner_occlusion=occlusion)
     plate = (size_x, size_y, _THICK)
     solids = [
         box(floor, plate, (*middle, -_THICK), casts_shadow=False),
@@ -65,7 +63,7 @@ def interior(rng: Rng, paints: Paints, bounds: Bounds, height: float, kind: str)
         if rng.random() < 0.25:
             wall_material = paints.wall(industrial=industrial)
         wall = _Wall(x, y, yaw, length)
-        surface = replace(wall_material, corner_occlusion=occlusion, phase=float(rng.uniform(0, 50)))
+        surface = wall_material._replace(corner_occlusion=occlusion, phase=float(rng.uniform(0, 50)))
         solids.append(wall.put(surface, 0, 0, (length, height), 0.0, into=_THICK))
         if skirting_height:
             solids.append(wall.put(skirting, 0, 0, (length, skirting_height), 0.015))

@@ -124,26 +124,30 @@ def sample_view(
     camera = intrinsics or sample_intrinsics(camera_rng, domain, focal_px=focal_px)
     while True:
         scene = build_scene(scene_rng, domain)
-        close_up = domain is Domain.ROBOT and pose_rng.random() < 0.03
+        # Robots do end up in front of walls: a few such views stay in.
+        close_up, dull = pose_rng.random() < 0.03, pose_rng.random() < 0.2
         for _ in range(6):
             pose = sample_pose(pose_rng, scene, domain)
             hits = cast(scene.solids, pose, camera)
-            if _is_worth_keeping(hits.z_depth, domain, close_up):
+            if _is_worth_keeping(hits.z_depth, domain, close_up=close_up, dull=dull):
                 return _finish(scene, pose, camera, hits, noise_rng, supersample)
 
 
-def _is_worth_keeping(z_depth: Floats, domain: Domain, close_up: bool) -> bool:
-    """Whether a view shows more than the obstacle right in front of the lens, or nothing but sky."""
+def _is_worth_keeping(z_depth: Floats, domain: Domain, *, close_up: bool, dull: bool) -> bool:
+    """Whether a view shows more than sky, something right at the lens, or (unless ``dull``) one flat wall."""
     if np.isinf(z_depth).mean() > 0.6 or z_depth.min() < 0.1:
         return False
     if close_up:
         return True
-    near_limit, median_limit = (0.7, 1.0) if domain is Domain.ROBOT else (0.5, 0.8)
+    near_limit, median_limit = (0.7, 1.0) if domain is Domain.ROBOT else (0.5, 0.9)
     near_share = float((z_depth < near_limit).mean())
-    return near_share <= 0.2 and float(np.median(z_depth)) >= median_limit
+    near, median, far = np.percentile(z_depth[::3, ::3], (10, 50, 90), method="lower")
+    return near_share <= 0.2 and bool(median >= median_limit) and (dull or bool(far > 1.7 * near))
 
 
-def render_arrays(seeds: Iterable[Seed], domain: Domain, focal_px: float | None = None) -> Iterator[View]:
+def render_arrays(
+    seeds: Iterable[Seed], domain: Domain, focal_px: float | None = None, *, supersample: int = 1
+) -> Iterator[View]:
     """Views for training, one per seed; see `sample_view`."""
     for seed in seeds:
-        yield sample_view(seed, domain, focal_px=focal_px)
+        yield sample_view(seed, domain, focal_px=focal_px, supersample=supersample)
