@@ -1,0 +1,126 @@
+"""What the node counts and says about itself: counters, throttled complaints, diagnostics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+SAY_AGAIN_S = 30.0
+"""A complaint of one kind is logged at most this often; its counter counts every time."""
+
+
+class Health:
+    """Counters since activation, safe to use from every thread of the node."""
+
+    def __init__(self, complain: Callable[[str], None]) -> None:
+        """Start at zero.
+
+        Args:
+            complain: Logs a warning.
+        """
+        self._complain = complain
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything counted so far."""
+        with self._lock:
+            self.frames_in = self.frames_answered = self.points_asked = self.points_answered = 0
+            self.dropped: Counter[str] = Counter()
+            self.failed_points: Counter[str] = Counter()
+            self.latencies: deque[float] = deque(maxlen=200)
+            self.last_frame: float | None = None
+            self.last_success: float | None = None
+            self._said: dict[str, float] = {}
+
+    def frame_arrived(self) -> None:
+        """Count a paired frame."""
+        with self._lock:
+            self.frames_in += 1
+            self.last_frame = time.monotonic()
+
+    def dropped_frame(self, reason: str, explanation: str = "") -> None:
+        """Count a frame that gave no output, and say why once in a while where there is an explanation."""
+        with self._lock:
+            self.dropped[reason] += 1
+        if explanation:
+            self.say(reason, f"frame dropped ({reason}): {explanation}")
+
+    def answered_frame(self, reasons: dict[str, int], latency_s: float) -> None:
+        """Count a frame whose points were published."""
+        with self._lock:
+            self.frames_answered += 1
+            self.last_success = time.monotonic()
+            self.latencies.append(latency_s)
+        self.asked_points(reasons)
+
+    def asked_points(self, reasons: dict[str, int]) -> None:
+        """Count points by what became of them."""
+        with self._lock:
+            self.points_asked += sum(reasons.values())
+            self.points_answered += reasons.get("ok", 0)
+            self.failed_points.update({k: n for k, n in reasons.items() if k != "ok"})
+
+    def say(self, kind: str, text: str) -> None:
+        """Log a warning unless one of its kind was logged a short while ago."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._said.get(kind, -SAY_AGAIN_S) < SAY_AGAIN_S:
+                return
+            self._said[kind] = now
+        self._complain(text)
+
+    def counters(self) -> dict[str, int]:
+        """The counter fields of SparseDepth.msg."""
+        with self._lock:
+            return {
+                "frames_in": self.frames_in,
+                "frames_answered": self.frames_answered,
+                "frames_dropped": self.dropped.total(),
+                "points_asked": self.points_asked,
+                "points_answered": self.points_answered,
+            }
+
+    def diagnostics(self, stamp: Time, name: str, state: str, stall_s: float) -> DiagnosticArray:
+        """A DiagnosticArray with one status: level, one sentence, and every counter.
+
+        Args:
+            stamp: Now, on the node's clock.
+            name: Name of the status, as diagnostic_updater builds it (``node: topic``).
+            state: The lifecycle state's label.
+            stall_s: Without a frame for this long the camera counts as stalled.
+        """
+        now = time.monotonic()
+        values = {"state": state, **{k: str(n) for k, n in self.counters().items()}}
+        with self._lock:
+            values.update({f"dropped/{k}": str(n) for k, n in self.dropped.items()})
+            values.update({f"failed_points/{k}": str(n) for k, n in self.failed_points.items()})
+            if self.latencies:
+                middle, high = np.percentile(self.latencies, (50, 95))
+                values.update({"latency_p50_s": f"{middle:.3f}", "latency_p95_s": f"{high:.3f}"})
+            ages = {
+                "last_frame_age_s": self.last_frame,
+                "last_success_age_s": self.last_success,
+            }
+            values.update({k: f"{now - t:.1f}" if t is not None else "never" for k, t in ages.items()})
+            stalled = self.last_frame is None or now - self.last_frame > stall_s
+            answering = self.last_success is not None
+        level, message = DiagnosticStatus.OK, "answering"
+        if state != "active":
+            level, message = DiagnosticStatus.WARN, f"not active ({state})"
+        elif stalled:
+            level, message = DiagnosticStatus.WARN, "no frames from the camera"
+        elif not answering:
+            level, message = DiagnosticStatus.WARN, "no frame answered yet"
+        status = DiagnosticStatus(
+            level=level, name=name, message=message, hardware_id="depthlm",
+            values=[KeyValue(key=k, value=v) for k, v in values.items()],
+        )  # fmt: skip
+        return DiagnosticArray(header=Header(stamp=stamp), status=[status])

@@ -1,0 +1,72 @@
+"""ROS parameters from ``config.py``: declared with description and range, changed only where that is possible."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from depthlm_ros.config import ConfigError, DepthLMConfig, flatten, from_flat, options
+
+
+def declare(node: Node) -> None:
+    """Declare every option of the configuration on a node, with its default."""
+    for name, spec in options():
+        node.declare_parameter(name, _ros_value(spec.default), _descriptor(spec))
+
+
+def read(node: Node) -> DepthLMConfig:
+    """The configuration that a node's parameters say.
+
+    Raises:
+        ConfigError: A value does not fit.
+    """
+    return from_flat({name: _plain(node.get_parameter(name).value) for name, _ in options()})
+
+
+def applied(changes: list[Parameter], config: DepthLMConfig) -> tuple[DepthLMConfig, SetParametersResult]:
+    """Apply changes at run time to a configuration.
+
+    Returns:
+        The configuration after the change, or the old one with a result that says why it was refused.
+    """
+    specs = dict(options())
+    flat = flatten(config)
+    ours = {p.name: _plain(p.value) for p in changes if p.name in specs}
+    for name, value in ours.items():
+        if not specs[name].metadata["live"] and value != flat[name]:
+            reason = f"{name} cannot change while the node runs; set it at start (now {flat[name]!r})"
+            return config, SetParametersResult(successful=False, reason=reason)
+    try:
+        return from_flat(ours, config), SetParametersResult(successful=True)
+    except ConfigError as error:
+        return config, SetParametersResult(successful=False, reason=str(error))
+
+
+def _descriptor(spec: dataclasses.Field[Any]) -> ParameterDescriptor:
+    rules = spec.metadata
+    unit = f" [{rules['unit']}]" if rules["unit"] else ""
+    choices = f" One of: {', '.join(rules['choices'])}." if rules["choices"] else ""
+    descriptor = ParameterDescriptor(
+        name=spec.name, description=rules["description"] + unit + choices, read_only=not rules["live"]
+    )
+    if rules["low"] is not None:
+        if isinstance(spec.default, float):
+            bounds = FloatingPointRange(from_value=float(rules["low"]), to_value=float(rules["high"]))
+            descriptor.floating_point_range = [bounds]
+        else:
+            descriptor.integer_range = [
+                IntegerRange(from_value=int(rules["low"]), to_value=int(rules["high"]))
+            ]
+    return descriptor
+
+
+def _ros_value(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if hasattr(value, "typecode") or isinstance(value, list) else value

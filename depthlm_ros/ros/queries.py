@@ -1,0 +1,91 @@
+"""The service ``~/query_depth``: depth at the pixels that the caller names."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING
+
+import numpy as np
+from geometry_msgs.msg import Point
+from rclpy.callback_groups import CallbackGroup
+
+from depthlm_ros.engines.base import EngineError
+from depthlm_ros.geometry import SparseDepth
+from depthlm_ros.ros import messages
+from depthlm_ros.ros.pipeline import FrameRefusedError, Pair, matches
+from depthlm_ros.srv import QueryDepth
+
+if TYPE_CHECKING:
+    from depthlm_ros.ros.node import DepthLMNode
+
+MAX_PIXELS = 4096
+"""More pixels in one request are refused, so that one caller cannot keep the stream waiting for long."""
+
+
+class QueryService:
+    """Answers requests through the node's worker, between frames."""
+
+    def __init__(self, node: DepthLMNode, group: CallbackGroup) -> None:
+        """Offer the service.
+
+        Args:
+            node: Whose worker and newest frame are used.
+            group: A reentrant group: a request waits for its answer.
+        """
+        self._node = node
+        node.create_service(QueryDepth, "~/query_depth", self._on_request, callback_group=group)
+
+    def _on_request(self, request: QueryDepth.Request, response: QueryDepth.Response) -> QueryDepth.Response:
+        try:
+            pair, sparse = self._answer(request)
+        except (FrameRefusedError, EngineError, ValueError) as error:
+            response.success, response.message = False, str(error)
+            return response
+        response.success, response.message = True, ", ".join(f"{n} {k}" for k, n in sparse.reasons().items())
+        latency = time.monotonic() - pair.arrived
+        response.result = messages.sparse_depth(
+            sparse, pair.header, latency_s=latency, counters=self._node.health.counters()
+        )
+        response.points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in sparse.points()]
+        return response
+
+    def _answer(self, request: QueryDepth.Request) -> tuple[Pair, SparseDepth]:
+        node, pair = self._node, self._node.newest
+        worker, pipeline, stream = node.worker, node.pipeline, node.config.stream
+        pixels = np.stack([np.asarray(request.u, np.int64), _as_long(request.v, len(request.u))], axis=1)
+        timeout = request.timeout_s or stream.query_timeout_s
+        if not len(pixels) or len(pixels) > MAX_PIXELS:
+            raise ValueError(f"expected 1 to {MAX_PIXELS} pixels, got {len(pixels)}")
+        if not (np.isfinite(timeout) and 0.0 < timeout <= 3600.0):
+            raise ValueError(f"timeout_s: expected 0 (the node's own) to 3600 s, got {timeout}")
+        if worker is None or pipeline is None:
+            raise ValueError(
+                "the node is not active: activate it (ros2 lifecycle set, or lifecycle.autostart)"
+            )
+        if pair is None:
+            raise ValueError("no frame has arrived yet: check the image and camera_info topics")
+        stamp = request.stamp.sec * 1_000_000_000 + request.stamp.nanosec
+        if not matches(pair, stamp):
+            raise ValueError("only the newest frame is kept; leave the stamp zero to ask it")
+        deadline = time.monotonic() + timeout
+        future = worker.ask(
+            lambda: pipeline.query(pair, pixels, max_age_s=stream.max_age_s, deadline=deadline)
+        )
+        try:
+            sparse = future.result(timeout)
+        except (FutureTimeoutError, CancelledError) as error:
+            future.cancel()
+            raise ValueError(
+                f"no answer within {timeout:g} s: allow more time or ask fewer pixels"
+            ) from error
+        node.health.asked_points(sparse.reasons())
+        return pair, sparse
+
+
+def _as_long(values: object, length: int) -> np.ndarray:
+    array = np.asarray(values, np.int64)
+    if len(array) != length:
+        raise ValueError(f"u and v must have one length, got {length} and {len(array)}")
+    return array
