@@ -50,22 +50,27 @@ class ParsedAnswer:
 
 
 _NUMBER = re.compile(
-    r"(?<![\w.,])(?P<sign>[-\u2212+]?)\s?"
+    r"(?:(?<![\d.,])(?P<minus>[-\u2010-\u2015\u2212\ufe58\ufe63\uff0d])\s*|(?<![\w.,])\+?)"
     r"(?:(?P<word>inf(?:inity)?|nan)\b"
-    r"|(?P<digits>(?:[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)(?P<odd>[_.][0-9])?)"
-    r"(?:\s*(?P<unit>[A-Za-z]+))?",
+    r"|(?P<digits>(?:[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)(?P<odd>[_.]?[\d_])?)"
+    r"(?:\s*(?P<unit>[A-Za-z]+)(?P<glued>\d)?)?",
     re.IGNORECASE,
 )
+_OPEN_END = re.compile(r"\s*[\w.,+-]*")
+"""What may stand behind a number while its digits or its unit are not known to be over."""
 _ANSWER_TAG = re.compile(r"<answer>(?P<body>.*?)(?P<end></answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?\Z")
 _METRES_PER_UNIT = {
     "mm": 0.001, "millimeter": 0.001, "millimeters": 0.001, "millimetre": 0.001, "millimetres": 0.001,
+    "dm": 0.1, "decimeter": 0.1, "decimeters": 0.1, "decimetre": 0.1, "decimetres": 0.1,
     "cm": 0.01, "centimeter": 0.01, "centimeters": 0.01, "centimetre": 0.01, "centimetres": 0.01,
     "km": 1000.0, "kilometer": 1000.0, "kilometers": 1000.0, "kilometre": 1000.0, "kilometres": 1000.0,
     "ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "inch": 0.0254, "inches": 0.0254,
     "yd": 0.9144, "yard": 0.9144, "yards": 0.9144, "mile": 1609.344, "miles": 1609.344,
 }  # fmt: skip
 """Units other than metres, exact by definition; words that are not here leave the number in metres."""
+_SMALLEST_M = float(np.finfo(np.float32).tiny)
+"""Below this, float32 would make the depth 0."""
 
 
 def parse_answer(answer: Answer, profile: CheckpointProfile, *, prefix: str | None = None) -> ParsedAnswer:
@@ -89,54 +94,62 @@ def parse_answer(answer: Answer, profile: CheckpointProfile, *, prefix: str | No
     if answer.finish is Finish.DEADLINE:
         return ParsedAnswer(math.nan, AnswerStatus.DEADLINE)
     given = profile.prompt_prefix if prefix is None else prefix
+    if given[-1:].isalnum():
+        given += " "  # so that an engine that drops the leading space is understood
     text, shift = given + answer.text, len(given)
     cut = answer.finish is Finish.LENGTH
     tags = list(_ANSWER_TAG.finditer(text))
-    if tags and _NUMBER.search(text, *tags[-1].span("body")):
-        tag = tags[-1]
-        parsed = _only_number(text, *tag.span("body"), cut and not tag["end"], profile.max_depth_m)
+    spans = [(max(start, shift), end) for start, end in (tag.span("body") for tag in tags)]
+    found = [match for span in spans for match in _NUMBER.finditer(text, *span)]
+    if found:
+        parsed = _only_number(found, cut and not tags[-1]["end"], spans[-1][1], profile.max_depth_m)
     elif tags and tags[-1]["end"]:
-        return ParsedAnswer(math.nan, AnswerStatus.NO_NUMBER)
+        parsed = ParsedAnswer(math.nan, AnswerStatus.NO_NUMBER)
     else:
         end = tags[0].start() if tags else len(text)
-        parsed = _only_number(text, 0, end, cut and not tags, profile.max_depth_m)
+        found = list(_NUMBER.finditer(text, shift, end))
+        parsed = _only_number(found, cut and not tags, end, profile.max_depth_m)
     return replace(parsed, span=(max(parsed.span[0] - shift, 0), max(parsed.span[1] - shift, 0)))
 
 
-def _only_number(text: str, start: int, end: int, cut: bool, max_depth_m: float) -> ParsedAnswer:
-    """The number that text[start:end] names; ``cut`` says that the text goes on unseen."""
-    found = list(_NUMBER.finditer(text, start, end))
+def _only_number(found: list[re.Match[str]], cut: bool, end: int, max_depth_m: float) -> ParsedAnswer:
+    """The number that all matches agree on; ``cut`` says that the text goes on unseen after ``end``."""
     if not found:
         return ParsedAnswer(math.nan, AnswerStatus.TRUNCATED if cut else AnswerStatus.NO_NUMBER)
-    parsed = [_read(match, cut and match.end() == end, max_depth_m) for match in found]
+    last = found[-1]
+    unfinished = cut and _OPEN_END.fullmatch(last.string, _span(last)[1], end) is not None
+    parsed = [_read(match, unfinished and match is last, max_depth_m) for match in found]
     if len({(p.status, p.metres if p.status is AnswerStatus.OK else None) for p in parsed}) > 1:
         return ParsedAnswer(math.nan, AnswerStatus.SEVERAL_NUMBERS, parsed[0].span)
     return parsed[0]
 
 
+def _span(match: re.Match[str]) -> tuple[int, int]:
+    return match.span("digits" if match["digits"] else "word")
+
+
 def _read(match: re.Match[str], unfinished: bool, max_depth_m: float) -> ParsedAnswer:
     """Turn one match into metres."""
-    span = match.span("digits" if match["digits"] else "word")
 
     def refused(status: AnswerStatus) -> ParsedAnswer:
-        return ParsedAnswer(math.nan, status, span)
+        return ParsedAnswer(math.nan, status, _span(match))
 
     if match["word"]:
         return refused(AnswerStatus.NOT_FINITE)
     if unfinished:
         return refused(AnswerStatus.TRUNCATED)
-    digits = match["digits"].rstrip(",")
-    if match["odd"] or ("," in digits and not _THOUSANDS.match(digits)):
+    digits, unit = match["digits"].rstrip(","), (match["unit"] or "").lower()
+    odd = match["odd"] or match["glued"] or unit == "in"  # inches, or "in front of"
+    if odd or ("," in digits and not _THOUSANDS.match(digits)):
         return refused(AnswerStatus.BAD_FORMAT)
-    unit = (match["unit"] or "").lower()
     metres = float(digits.replace(",", "")) * _METRES_PER_UNIT.get(unit, 1.0)
     if not math.isfinite(metres):
         return refused(AnswerStatus.NOT_FINITE)
-    if match["sign"] in ("-", "\u2212") or metres <= 0.0:
+    if match["minus"] or metres < _SMALLEST_M:
         return refused(AnswerStatus.NOT_POSITIVE)
     if metres > max_depth_m:
         return refused(AnswerStatus.OUT_OF_RANGE)
-    return ParsedAnswer(metres, AnswerStatus.OK, span)
+    return ParsedAnswer(metres, AnswerStatus.OK, _span(match))
 
 
 def number_probability(answer: Answer, parsed: ParsedAnswer) -> float:
