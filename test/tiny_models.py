@@ -6,7 +6,11 @@ Qwen/Qwen3-VL-4B-Instruct and mistral-community/pixtral-12b; sizes and weights d
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +103,9 @@ def make_tiny_checkpoint(
     """
     import torch
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging as hf_logging
 
+    hf_logging.disable_progress_bar()
     directory.mkdir(parents=True, exist_ok=True)
     ids, size = _write_tokenizer(directory, family)
     torch.manual_seed(seed)
@@ -113,6 +119,14 @@ def make_tiny_checkpoint(
     _write_json(directory / "generation_config.json", _generation_defaults(family, ids))
     _write_processor(directory, family, min_pixels)
     return directory
+
+
+@cache
+def shared_checkpoint(family: str) -> Path:
+    """A tiny checkpoint that all tests of this process share; not to be written to."""
+    parent = tempfile.mkdtemp(prefix="tiny_")
+    atexit.register(shutil.rmtree, parent, ignore_errors=True)
+    return make_tiny_checkpoint(Path(parent) / f"tiny-{family}", family)
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:

@@ -134,11 +134,40 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
-def load_model(checkpoint: Path, *, device: torch.device, dtype: str, attention: str) -> Any:
-    """Load the weights of a checkpoint that :func:`check_directory` accepted.
+def load_config(checkpoint: Path) -> Any:
+    """Read the configuration of a checkpoint that :func:`check_directory` accepted.
+
+    Raises:
+        EngineError: This transformers does not implement its architecture as an image-text-to-text model.
+    """
+    import transformers
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        if "does not recognize this architecture" in str(error):
+            raise EngineError(
+                f"transformers {transformers.__version__} does not know the architecture of {checkpoint}; upgrade "
+                "transformers or use another checkpoint"
+            ) from error
+        raise EngineError(
+            f"{checkpoint / 'config.json'} is wrong: {type(error).__name__}: {error}"
+        ) from error
+    if type(config) not in AutoModelForImageTextToText._model_mapping:
+        raise EngineError(
+            f"{checkpoint}: {config.model_type!r} is no image-text-to-text model in transformers "
+            f"{transformers.__version__}; use a vision-language checkpoint such as Qwen2.5-VL"
+        )
+    return config
+
+
+def load_model(checkpoint: Path, config: Any, *, device: torch.device, dtype: str, attention: str) -> Any:
+    """Load the weights of a checkpoint.
 
     Args:
         checkpoint: The checkpoint directory.
+        config: What :func:`load_config` read.
         device: Where the model is to live.
         dtype: One of :data:`DTYPES`; every parameter has it afterwards.
         attention: The attention implementation, as transformers names it.
@@ -147,22 +176,15 @@ def load_model(checkpoint: Path, *, device: torch.device, dtype: str, attention:
         The model, in evaluation mode, with its generation defaults replaced by plain greedy decoding.
 
     Raises:
-        EngineError: The architecture is unknown, weights are missing or do not fit, or memory ran out.
+        EngineError: Weights are missing or do not fit, or memory ran out.
     """
     import torch
-    import transformers
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
     from transformers.utils import logging as hf_logging
 
     bars = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()  # put back below: nothing of transformers stays changed
     try:
-        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
-        if type(config) not in AutoModelForImageTextToText._model_mapping:
-            raise EngineError(
-                f"{checkpoint}: {config.model_type!r} is no image-text-to-text model in transformers "
-                f"{transformers.__version__}; use a vision-language checkpoint such as Qwen2.5-VL"
-            )
         model, report = AutoModelForImageTextToText.from_pretrained(
             checkpoint,
             config=config,
@@ -198,17 +220,10 @@ def load_model(checkpoint: Path, *, device: torch.device, dtype: str, attention:
 
 
 def _explain(error: Exception, checkpoint: Path, device: torch.device, dtype: str) -> EngineError:
-    import transformers
-
     if is_out_of_memory(error):
         return EngineError(
             f"out of memory while loading {checkpoint} as {dtype} on {device}; use a smaller dtype (bfloat16), "
             f"free memory, or a smaller checkpoint ({error})"
-        )
-    if isinstance(error, KeyError | ValueError) and "does not recognize this architecture" in str(error):
-        return EngineError(
-            f"transformers {transformers.__version__} does not know the architecture of {checkpoint}; upgrade "
-            "transformers or use another checkpoint"
         )
     return EngineError(f"{checkpoint} cannot be loaded on {device}: {type(error).__name__}: {error}")
 

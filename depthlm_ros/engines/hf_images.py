@@ -196,13 +196,16 @@ class PixtralImages(ImagePreparer):
         size, patch = self._processor.size, self._patch
         edge = size["longest_edge"]
         limit = (edge, edge) if edge else (size["height"], size["width"])
-        if self._max_pixels is not None:
-            # Rounding up to whole patches adds at most one patch along each side: leave room for it.
-            shrink = math.sqrt(self._max_pixels / ((height + patch) * (width + patch)))
-            if shrink < 1.0:
-                limit = (min(limit[0], int(height * shrink)), min(limit[1], int(width * shrink)))
         probe = np.broadcast_to(np.uint8(0), (3, height, width))
         out = get_resize_output_image_size(probe, limit, (patch, patch), ChannelDimension.FIRST)
+        if self._max_pixels is not None and out[0] * out[1] > self._max_pixels:
+            # Rounding up to whole patches adds less than a patch along each side: the largest image of this
+            # shape for which that still fits solves (h + p)(w + p) = pixels.
+            ratio = width / height
+            linear = patch * (1 + ratio)
+            root = math.sqrt(linear**2 - 4 * ratio * (patch**2 - self._max_pixels))
+            fits = (max(1, int((root - linear) / (2 * ratio))), max(1, int((root - linear) / 2)))
+            out = get_resize_output_image_size(probe, fits, (patch, patch), ChannelDimension.FIRST)
         return int(out[0]), int(out[1])
 
     def placeholder(self, height: int, width: int) -> list[str]:

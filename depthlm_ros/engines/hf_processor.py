@@ -271,6 +271,8 @@ def load_encoder(
         image_processor = AutoImageProcessor.from_pretrained(checkpoint, backend="pil", **local)
     except EngineError:
         raise
+    except ImportError as error:
+        raise EngineError(f"the processor of {family} needs a package that is missing: {error}") from error
     except Exception as error:
         raise EngineError(
             f"{checkpoint}: the tokenizer or the image processor cannot be loaded "

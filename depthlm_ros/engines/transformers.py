@@ -19,6 +19,7 @@ from depthlm_ros.engines.hf_checkpoint import (
     DTYPES,
     check_directory,
     is_out_of_memory,
+    load_config,
     load_model,
     name_of,
     pick_device,
@@ -95,7 +96,7 @@ class TransformersEngine:
         Raises:
             EngineError: It cannot be loaded; the message says what to do.
         """
-        config = check_directory(self._checkpoint)
+        record = check_directory(self._checkpoint)
         try:
             import torch
             import transformers  # noqa: F401
@@ -107,11 +108,12 @@ class TransformersEngine:
         if self._threads:
             torch.set_num_threads(self._threads)
         self._device = pick_device(self._device_name)
+        config = load_config(self._checkpoint)
         self._encoder = load_encoder(
-            self._checkpoint, config, device=self._device, max_image_pixels=self._max_image_pixels
+            self._checkpoint, record, device=self._device, max_image_pixels=self._max_image_pixels
         )
         self._model = load_model(
-            self._checkpoint, device=self._device, dtype=self._dtype, attention=self._attention
+            self._checkpoint, config, device=self._device, dtype=self._dtype, attention=self._attention
         )
         if self._model.generation_config.pad_token_id is None:
             self._model.generation_config.pad_token_id = self._encoder.tokenizer.pad_token_id
