@@ -26,6 +26,9 @@ _COEFFICIENTS = {
 _MAX_SIDE = 32767
 """OpenCV's remap refuses larger images."""
 
+_ROUNDING_PX = 1e-3
+"""Maps are float32; a raw position this far outside still counts as on the border."""
+
 
 class CameraError(ValueError):
     """A calibration cannot be used; the message says which value, and what to do."""
@@ -61,8 +64,8 @@ class PinholeCamera:
     def __post_init__(self) -> None:
         for name in ("width", "height"):
             value = getattr(self, name)
-            if not 1 <= value <= _MAX_SIDE:
-                raise CameraError(f"{name}: expected 1 to {_MAX_SIDE} px, got {value}")
+            if not 1 <= value <= _MAX_SIDE or value != int(value):
+                raise CameraError(f"{name}: expected 1 to {_MAX_SIDE} whole px, got {value}")
         for name, shape in (("k", (3, 3)), ("r", (3, 3)), ("p", (3, 4))):
             value = np.array(getattr(self, name), dtype=np.float64)
             if value.size != shape[0] * shape[1]:
@@ -77,7 +80,8 @@ class PinholeCamera:
             object.__setattr__(self, "k", self.p[:, :3].copy())
         self._check_intrinsics("K", self.k)
         self._check_intrinsics("P", self.p[:, :3])
-        self._check_distortion()
+        if not self.rectified:
+            self._check_distortion()
         if not np.allclose(self.r @ self.r.T, np.eye(3), atol=1e-2):
             raise CameraError(f"R: expected a rotation matrix, got {self.r.tolist()}: calibrate again")
 
@@ -159,18 +163,20 @@ class PinholeCamera:
         u = np.clip(points[..., 0], 0, self.width - 1)
         v = np.clip(points[..., 1], 0, self.height - 1)
         raw_u, raw_v = self._maps[0][v, u], self._maps[1][v, u]
-        shown = (raw_u >= 0) & (raw_u <= self.width - 1) & (raw_v >= 0) & (raw_v <= self.height - 1)
+        right, bottom = self.width - 1 + _ROUNDING_PX, self.height - 1 + _ROUNDING_PX
+        shown = (raw_u >= -_ROUNDING_PX) & (raw_u <= right) & (raw_v >= -_ROUNDING_PX) & (raw_v <= bottom)
         return np.asarray(inside & shown, dtype=np.bool_)
 
     @cached_property
     def _maps(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
         """For each rectified pixel, its column and row in the raw image; None where they are the same."""
         new_k = self.p[:, :3]
+        fisheye = self.model in ("equidistant", "fisheye")  # bends lines even where all of D is zero
         same = np.allclose(new_k, self.k, rtol=0.0, atol=1e-9) and np.allclose(self.r, np.eye(3))
-        if self.rectified or (same and not self.d.any()):
+        if self.rectified or (same and not fisheye and not self.d.any()):
             return None
         size = (self.width, self.height)
-        if self.model in ("equidistant", "fisheye"):
+        if fisheye:
             maps = cv2.fisheye.initUndistortRectifyMap(self.k, self.d, self.r, new_k, size, cv2.CV_32FC1)
         else:
             maps = cv2.initUndistortRectifyMap(self.k, self.d, self.r, new_k, size, cv2.CV_32FC1)
@@ -189,10 +195,12 @@ class PinholeCamera:
                     f"{name}: f{axis} = {focal:g} px is absurd for {side} px (a field of view of "
                     f"{math.degrees(2 * math.atan(side / 2 / focal)):.3g} degrees): {what_to_do}"
                 )
-            if not -side <= centre <= 2 * side:
+            if not -max(side, 3 * focal) <= centre <= side + max(side, 3 * focal):  # a far ROI is fine
                 raise CameraError(
                     f"{name}: c{axis} = {centre:g} px lies far outside the image of {side} px: {what_to_do}"
                 )
+        if not np.allclose(k[2], (0.0, 0.0, 1.0)):
+            raise CameraError(f"{name}: expected a last row of 0, 0, 1, got {k[2].tolist()}: {what_to_do}")
 
     def _check_distortion(self) -> None:
         if self.model not in _COEFFICIENTS:
@@ -200,9 +208,11 @@ class PinholeCamera:
                 f"distortion model {self.model!r} is not one of {sorted(m for m in _COEFFICIENTS if m)}; rectify the "
                 "image first (image_proc) and set camera.image_kind to 'rectified'"
             )
-        if self.d.any() and len(self.d) not in _COEFFICIENTS[self.model]:
+        takes = _COEFFICIENTS[self.model]
+        if len(self.d) not in takes and (self.d.any() or self.model in ("equidistant", "fisheye")):
+            numbers = " or ".join(map(str, takes))
             raise CameraError(
-                f"distortion model {self.model!r} takes {_COEFFICIENTS[self.model]} coefficients, got {len(self.d)}"
+                f"distortion model {self.model!r} takes {numbers} coefficients, got {len(self.d)}: calibrate again"
             )
         if np.abs(self.d).max(initial=0.0) > 1e4:
             raise CameraError(
