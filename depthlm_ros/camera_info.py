@@ -76,7 +76,7 @@ def camera_from_yaml(path: Path, *, rectified: bool = False) -> PinholeCamera:
     """
     try:
         documents = [d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d is not None]
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CameraError(f"{path}: cannot be read as YAML: {error}") from error
     record = documents[0] if documents else None
     if not isinstance(record, Mapping):
@@ -103,7 +103,7 @@ def _from_calibration(record: Mapping[str, Any]) -> SimpleNamespace:
         d=data("distortion_coefficients", []),
         r=data("rectification_matrix", [0.0] * 9),
         p=data("projection_matrix", [0.0] * 12),
-        distortion_model=record.get("distortion_model", record.get("camera_model", "")),
+        distortion_model=record.get("distortion_model") or "plumb_bob",  # as camera_calibration_parsers
     )
 
 
