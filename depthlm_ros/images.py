@@ -1,0 +1,105 @@
+"""Image files into RGB arrays whose pixels are those of the file, or a refusal that says why."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from depthlm_ros.engines.base import RgbImage
+
+_LOG = logging.getLogger(__name__)
+
+_STEREO_FORMAT = "MPO"
+"""Photographs of phones: a JPEG first, then a depth map or a second view, which is not an animation."""
+
+
+class ImageError(ValueError):
+    """An image file cannot be used; the message says which and why."""
+
+
+def read_image(path: Path, *, max_megapixels: float) -> RgbImage:
+    """Read an image file.
+
+    The pixels are those stored in the file, because queries and calibrations count in them: an EXIF orientation
+    is not applied (a warning says so). 16-bit grey is scaled to 8 bits, transparency is dropped.
+
+    Args:
+        path: The file, in any format that Pillow reads.
+        max_megapixels: Larger images are refused before they are decoded.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+
+    Raises:
+        ImageError: The file is absent, no image, too large, cut short, animated, or has no 8- or 16-bit pixels.
+    """
+    return _decode(path, str(path), max_megapixels)
+
+
+def decode_image(data: bytes, *, max_megapixels: float) -> RgbImage:
+    """Decode an image that is held in memory, by the rules of :func:`read_image`.
+
+    Args:
+        data: The bytes of an image file, such as a JPEG.
+        max_megapixels: Larger images are refused before they are decoded.
+
+    Returns:
+        Shape (H, W, 3), uint8, RGB.
+
+    Raises:
+        ImageError: As for a file.
+    """
+    return _decode(io.BytesIO(data), f"{len(data)} bytes", max_megapixels)
+
+
+def _decode(source: Path | IO[bytes], name: str, max_megapixels: float) -> RgbImage:
+    try:
+        with Image.open(source) as image:
+            _check(name, image, max_megapixels)
+            image.load()
+            return _to_rgb(name, image)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: there is no such file") from error
+    except Exception as error:
+        # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, struct.error, ...
+        raise ImageError(f"{name}: cannot be read as an image: {error}") from error
+
+
+def _check(name: str, image: Image.Image, max_megapixels: float) -> None:
+    megapixels = image.width * image.height / 1e6
+    if megapixels > max_megapixels:
+        raise ImageError(
+            f"{name}: {image.width}x{image.height} are {megapixels:.4g} Mpx, more than the {max_megapixels:g} "
+            "that are allowed: use a smaller image, or raise camera.max_megapixels"
+        )
+    if getattr(image, "is_animated", False) and image.format != _STEREO_FORMAT:
+        raise ImageError(f"{name}: has {getattr(image, 'n_frames', 'several')} frames: save the one you mean")
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation != 1:
+        _LOG.warning(
+            "%s: its EXIF orientation %s is not applied; pixels are counted as the file stores them",
+            name,
+            orientation,
+        )
+
+
+def _to_rgb(name: str, image: Image.Image) -> RgbImage:
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ImageError(
+                f"{name}: grey values {grey.min()} to {grey.max()} are not 16-bit: save it as 8 bits"
+            )
+        # Pillow's own conversion clips at 255 instead of scaling.
+        grey8 = ((grey * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(grey8[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ImageError(f"{name}: has floating-point pixels, whose white is unknown: save it as 8 bits")
+    return np.asarray(image.convert("RGB"), dtype=np.uint8)
