@@ -111,11 +111,17 @@ def sample_pixels(config: SamplingConfig, image: RgbImage, askable: Askable) -> 
 
 
 def _askable_box(region: Region, askable: Askable) -> Region:
-    """First and last askable column and row along the region's middle lines, as u0, v0, u1, v1."""
+    """First and last askable column and row, as u0, v0, u1, v1.
+
+    They are looked for along the region's middle lines, and everywhere only where those cannot be asked.
+    """
     u0, v0, width, height = region
     columns, rows = np.arange(u0, u0 + width), np.arange(v0, v0 + height)
     across = columns[askable(np.stack([columns, np.full(width, v0 + height // 2)], axis=-1))]
     down = rows[askable(np.stack([np.full(height, u0 + width // 2), rows], axis=-1))]
     if not len(across) or not len(down):
+        everywhere = askable(np.stack(np.meshgrid(columns, rows), axis=-1))
+        across, down = columns[everywhere.any(axis=0)], rows[everywhere.any(axis=1)]
+    if not len(across):
         return (0, 0, -1, -1)
     return int(across[0]), int(down[0]), int(across[-1]), int(down[-1])
