@@ -60,7 +60,7 @@ class CanonicalView:
         isotropic = abs(fx - fy) <= ANISOTROPY_LIMIT * max(fx, fy)
         self._sx = canonical_focal_px / fx
         self._sy = self._sx if isotropic else canonical_focal_px / fy
-        size = (int(width * self._sx), int(height * self._sy))
+        size = (int(min(width * self._sx, 1e15)), int(min(height * self._sy, 1e15)))
         if min(size) < 1 or size[0] * size[1] > max_pixels:
             raise CanonicalError(
                 f"a {width}x{height} image with focal length {fx:.6g} px becomes {size[0]}x{size[1]} at the "
