@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from depthlm_ros.answers import AnswerStatus, ParsedAnswer, calibrated, number_probability, parse_answer
 from depthlm_ros.camera import PinholeCamera
-from depthlm_ros.canonical import CanonicalView
+from depthlm_ros.canonical import CanonicalError, CanonicalView
 from depthlm_ros.config import SamplingConfig
-from depthlm_ros.engines.base import Answer, RgbImage, VlmEngine
+from depthlm_ros.engines.base import Answer, EngineError, RgbImage, VlmEngine
 from depthlm_ros.geometry import SparseDepth, z_per_metre_of_range
 from depthlm_ros.profile import CheckpointProfile, ProfileError
 from depthlm_ros.prompting import drawable, marker_prompt
@@ -74,6 +74,11 @@ class DepthEstimator:
             CameraError: The image's size is not the calibration's.
             CanonicalError: The image is too large, or becomes so.
         """
+        if camera.width * camera.height > self._max_pixels:
+            raise CanonicalError(
+                f"a {camera.width}x{camera.height} image has more than {self._max_pixels:g} pixels: reduce it, or "
+                "raise camera.max_megapixels"
+            )
         started = time.monotonic()
         source = camera.rectify(image)
         rectified = time.monotonic()
@@ -108,12 +113,19 @@ class DepthEstimator:
         asked = frame.askable(uv) if len(uv) else np.zeros(0, dtype=np.bool_)
         targets = frame.view.to_canonical(uv)[asked]
         started = time.monotonic()
-        answers = self.engine.generate(
-            [marker_prompt(frame.view.image, int(x), int(y), self.profile) for x, y in targets],
-            max_new_tokens=self.profile.max_new_tokens,
-            stop=self.profile.stop if self.profile.prompt_prefix else (),
-            deadline=deadline,
-        )
+        prompts = [marker_prompt(frame.view.image, int(x), int(y), self.profile) for x, y in targets]
+        answers: list[Answer] = []
+        if prompts:
+            answers = self.engine.generate(
+                prompts,
+                max_new_tokens=self.profile.max_new_tokens,
+                stop=self.profile.stop if self.profile.prompt_prefix else (),
+                deadline=deadline,
+            )
+        if len(answers) != len(prompts):
+            raise EngineError(
+                f"{self.engine.model_name} gave {len(answers)} answers to {len(prompts)} prompts"
+            )
         seconds = {**frame.seconds, "engine": time.monotonic() - started}
         return self._collect(frame, uv, asked, answers, seconds)
 
