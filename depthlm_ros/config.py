@@ -157,6 +157,14 @@ class ObstaclesConfig(_Section):
         low=0.0, high=1.0, live=True,
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_range_m >= self.max_range_m:
+            raise ConfigError(
+                f"obstacles.min_range_m: expected less than obstacles.max_range_m ({self.max_range_m:g}), "
+                f"got {self.min_range_m:g}: no point could be an obstacle"
+            )
+
 
 @dataclass(frozen=True)
 class LifecycleConfig(_Section):
@@ -258,20 +266,27 @@ def from_flat(values: Mapping[str, Any], base: DepthLMConfig | None = None) -> D
 def load_config(path: Path, base: DepthLMConfig | None = None) -> DepthLMConfig:
     """Read a YAML file: plain sections, or a ROS parameter file (``/**: ros__parameters: ...``).
 
+    Options stand in sections or, as ROS also writes them, under dotted names (``engine.device: cpu``).
+
     Raises:
         ConfigError: The file cannot be read, a key is unknown or a value does not fit.
     """
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if isinstance(record, dict) and len(record) == 1:
         (only,) = record.values()
         if isinstance(only, dict) and set(only) == {"ros__parameters"}:
             record = only["ros__parameters"]
-    if not isinstance(record, dict) or not all(isinstance(part, dict) for part in record.values()):
+    if not isinstance(record, dict):
         raise ConfigError(f"{path}: expected sections with options, such as 'engine: {{name: transformers}}'")
-    flat = {f"{section}.{name}": value for section, part in record.items() for name, value in part.items()}
+    flat: dict[str, Any] = {}
+    for section, part in record.items():
+        if isinstance(part, dict):
+            flat.update({f"{section}.{name}": value for name, value in part.items()})
+        elif part is not None:  # a section whose options are all commented out
+            flat[str(section)] = part
     try:
         return from_flat(flat, base)
     except ConfigError as error:
