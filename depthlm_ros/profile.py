@@ -48,7 +48,10 @@ class Calibration:
 
     def __post_init__(self) -> None:
         for name in ("raw", "confidence", "relative_sigma"):
-            object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple) or not all(_is_number(x) for x in value):
+                raise ProfileError(f"calibration: {name}: expected a list of numbers, got {value!r}")
+            object.__setattr__(self, name, tuple(float(x) for x in value))
         lengths = {len(self.raw), len(self.confidence), len(self.relative_sigma)}
         if len(lengths) != 1 or len(self.raw) < 2:
             raise ProfileError(
@@ -100,15 +103,24 @@ class CheckpointProfile:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stop, list | tuple) or not all(isinstance(x, str) and x for x in self.stop):
+            raise ProfileError(f"stop: expected a list of strings, got {self.stop!r}")
         object.__setattr__(self, "stop", tuple(self.stop))
+        for name in ("name", "question", "answer", "prompt_prefix"):
+            if not isinstance(getattr(self, name), str):
+                raise ProfileError(f"{name}: expected a string, got {getattr(self, name)!r}")
+        if not isinstance(self.image_first, bool):
+            raise ProfileError(f"image_first: expected true or false, got {self.image_first!r}")
+        if not isinstance(self.system, str | None):
+            raise ProfileError(f"system: expected a string or null, got {self.system!r}")
         for name in ("canonical_focal_px", "max_depth_m"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+            if not _is_number(value) or not 0 < value < 1e6:
                 raise ProfileError(f"{name}: expected a number of pixels or metres above 0, got {value!r}")
         for name, allowed in (("pixel_reference", ("marker", "text")), ("depth_convention", ("z", "range"))):
             if getattr(self, name) not in allowed:
                 raise ProfileError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
-        if not isinstance(self.max_new_tokens, int) or not 1 <= self.max_new_tokens <= 4096:
+        if type(self.max_new_tokens) is not int or not 1 <= self.max_new_tokens <= 4096:
             raise ProfileError(f"max_new_tokens: expected 1 to 4096, got {self.max_new_tokens!r}")
         if self.prompt_prefix and not self.answer.startswith(self.prompt_prefix):
             raise ProfileError(f"prompt_prefix {self.prompt_prefix!r} is not how the answer template starts")
@@ -161,6 +173,10 @@ def load_profile(checkpoint: Path, name: str = "") -> CheckpointProfile:
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from error
     return profile
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _build(kind: Any, record: Any, where: str) -> Any:
