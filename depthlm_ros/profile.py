@@ -28,6 +28,10 @@ class ProfileError(ValueError):
     """A checkpoint profile is missing or wrong; the message says what to do."""
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Piecewise-linear maps from the probability of the number's tokens to what it means.
@@ -173,10 +177,6 @@ def load_profile(checkpoint: Path, name: str = "") -> CheckpointProfile:
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from error
     return profile
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _build(kind: Any, record: Any, where: str) -> Any:
