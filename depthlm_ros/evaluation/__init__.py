@@ -1,1 +1,6 @@
-"""Evaluation in the DepthLM benchmark format: reader, metrics, tables."""
+"""How well a checkpoint answers: the benchmark reader, the metrics and the trivial predictors beside them."""
+
+from depthlm_ros.evaluation.benchmark import BenchmarkError, LabelledImage, read_benchmark
+from depthlm_ros.evaluation.run import Evaluation, evaluate
+
+__all__ = ["BenchmarkError", "Evaluation", "LabelledImage", "evaluate", "read_benchmark"]

@@ -1,0 +1,166 @@
+"""``depthlm estimate``: metric depth at pixels of one image, into files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from depthlm_ros.cli_common import (
+    InputError,
+    Pixel,
+    build_config,
+    make_directory,
+    one_line_errors,
+    option_of,
+    pixel_option,
+)
+from depthlm_ros.config import DepthLMConfig
+
+if TYPE_CHECKING:
+    from depthlm_ros.camera import PinholeCamera
+    from depthlm_ros.geometry import SparseDepth
+
+_ROWS_SHOWN = 40
+
+
+@one_line_errors
+def estimate(
+    image: Annotated[Path, typer.Argument(help="The image, as the camera gave it.")],
+    out: Annotated[Path, typer.Option(help="Directory to write into.")],
+    camera_info: Annotated[
+        Path | None,
+        typer.Option(help="The image's calibration: a ROS calibration file or CameraInfo as YAML."),
+    ] = None,
+    fx: Annotated[float | None, typer.Option(help="Focal length along u in pixels.")] = None,
+    fy: Annotated[float | None, typer.Option(help="Focal length along v in pixels.")] = None,
+    cx: Annotated[float | None, typer.Option(help="Principal point's column in pixels.")] = None,
+    cy: Annotated[float | None, typer.Option(help="Principal point's row in pixels.")] = None,
+    pixel: Annotated[list[Pixel] | None, pixel_option("A (rectified) source pixel; repeat for more.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(metavar="CxR", help="Ask a regular grid of so many columns x rows.")
+    ] = None,
+    engine: Annotated[str | None, option_of("engine.name", "--engine")] = None,
+    checkpoint: Annotated[str | None, option_of("engine.checkpoint", "--checkpoint")] = None,
+    profile: Annotated[str | None, option_of("engine.profile", "--profile")] = None,
+    device: Annotated[str | None, option_of("engine.device", "--device")] = None,
+    dtype: Annotated[str | None, option_of("engine.dtype", "--dtype")] = None,
+    rectified: Annotated[
+        bool | None,
+        typer.Option(
+            "--rectified/--raw", help="What the image is; see camera.image_kind.", show_default=False
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of options; see `depthlm config`.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any option; repeatable.")
+    ] = None,
+) -> None:
+    """Estimate metric depth at pixels of an image.
+
+    Asks the pixels named, else the grid, else what the configuration's sampling says. OUT gets sparse.csv,
+    cloud.ply (answered points) and overlay.png.
+    """
+    kind = None if rectified is None else "rectified" if rectified else "raw"
+    columns, rows = _grid(grid)
+    if grid is not None and pixel:
+        raise InputError("name either --pixel or --grid, not both")
+    options = build_config(
+        config,
+        settings,
+        {
+            "engine.name": engine,
+            "engine.checkpoint": checkpoint,
+            "engine.profile": profile,
+            "engine.device": device,
+            "engine.dtype": dtype,
+            "camera.image_kind": kind,
+            "sampling.method": None if grid is None else "grid",
+            "sampling.columns": columns,
+            "sampling.rows": rows,
+        },
+    )
+    _run(image, out, options, camera_info, (fx, fy, cx, cy), pixel)
+
+
+def _run(
+    image_path: Path,
+    out: Path,
+    config: DepthLMConfig,
+    camera_info: Path | None,
+    intrinsics: tuple[float | None, float | None, float | None, float | None],
+    pixels: list[Pixel] | None,
+) -> None:
+    # Heavy libraries are imported here, so that `depthlm --help` does not wait for them.
+    from PIL import Image
+
+    from depthlm_ros.images import read_image
+    from depthlm_ros.overlay import draw_overlay
+    from depthlm_ros.session import open_estimator
+    from depthlm_ros.writers import write_csv, write_ply
+
+    image = read_image(image_path, max_megapixels=config.camera.max_megapixels)
+    camera = _camera(config, camera_info, intrinsics, (image.shape[1], image.shape[0]))
+    make_directory(out)
+    with open_estimator(config) as estimator:
+        frame = estimator.prepare(image, camera)
+        sparse = estimator.ask(frame, pixels or estimator.sample(frame, config.sampling))
+    write_csv(sparse, out / "sparse.csv")
+    points = write_ply(sparse, out / "cloud.ply")
+    Image.fromarray(draw_overlay(frame.source, sparse)).save(out / "overlay.png")
+    _print(sparse, out, points)
+
+
+def _camera(
+    config: DepthLMConfig,
+    camera_info: Path | None,
+    intrinsics: tuple[float | None, float | None, float | None, float | None],
+    size: tuple[int, int],
+) -> PinholeCamera:
+    from depthlm_ros.camera import PinholeCamera
+    from depthlm_ros.camera_info import camera_from_yaml
+
+    fx, fy, cx, cy = intrinsics
+    given = [value is not None for value in intrinsics]
+    if camera_info is not None:
+        if any(given):
+            raise InputError("name either --camera-info or --fx, --fy, --cx and --cy, not both")
+        return camera_from_yaml(camera_info, rectified=config.camera.image_kind == "rectified")
+    if fx is None or fy is None or cx is None or cy is None:
+        raise InputError(
+            "metric depth needs the calibration: give --camera-info FILE, or --fx, --fy, --cx and --cy"
+        )
+    return PinholeCamera.from_intrinsics(fx, fy, cx, cy, *size)
+
+
+def _grid(text: str | None) -> tuple[int | None, int | None]:
+    if text is None:
+        return None, None
+    match = re.fullmatch(r"([0-9]+)[xX]([0-9]+)", text)
+    if match is None:
+        raise InputError(f"--grid: expected COLUMNSxROWS such as 12x8, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _print(sparse: SparseDepth, out: Path, points: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from depthlm_ros.writers import CSV_COLUMNS, measured_columns
+
+    console = Console()
+    table = Table(title=sparse.model)
+    for name in CSV_COLUMNS:
+        table.add_column(name, justify="left" if name == "status" else "right")
+    for index, (u, v) in enumerate(sparse.pixels[:_ROWS_SHOWN].tolist()):
+        z, sigma, confidence, status = measured_columns(sparse, index)
+        table.add_row(str(u), str(v), z, sigma, confidence, status)
+    console.print(table)
+    if len(sparse.pixels) > _ROWS_SHOWN:
+        console.print(f"... and {len(sparse.pixels) - _ROWS_SHOWN} more in sparse.csv")
+    reasons = ", ".join(f"{name} {count}" for name, count in sparse.reasons().items())
+    cloud = f"cloud.ply ({points} points)" if points else "no cloud.ply, because nothing was answered"
+    console.print(f"{len(sparse.pixels)} pixels asked: {reasons or 'none'}", highlight=False)
+    console.print(f"{out}: sparse.csv, overlay.png, {cloud}", highlight=False, soft_wrap=True)

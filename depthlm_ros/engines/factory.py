@@ -1,0 +1,52 @@
+"""From a configuration to an engine. Only what the configured engine needs is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from depthlm_ros.config import EMBEDDED, EngineConfig
+from depthlm_ros.engines.base import EngineError, VlmEngine
+
+CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+"""Where the checkpoints inside this package lie."""
+
+
+def resolve_checkpoint(config: EngineConfig) -> Path:
+    """Find the checkpoint directory that a configuration names.
+
+    Args:
+        config: Its ``checkpoint`` is a directory, or ``embedded`` for the one inside this package.
+
+    Raises:
+        EngineError: There is no such directory; the message says what to do.
+    """
+    if config.checkpoint == EMBEDDED:
+        path, advice = CHECKPOINTS / EMBEDDED, "install the package whole, or name a checkpoint directory"
+    else:
+        path = Path(config.checkpoint).expanduser()
+        advice = f"name the directory of a Hugging Face checkpoint, or {EMBEDDED!r}"
+    if not path.is_dir():
+        raise EngineError(f"engine.checkpoint {config.checkpoint!r}: {path} is not a directory; {advice}")
+    return path
+
+
+def create_engine(config: EngineConfig) -> VlmEngine:
+    """Make the configured engine; entering it as a context manager starts it.
+
+    Args:
+        config: Which engine, and its settings.
+
+    Raises:
+        EngineError: The engine is unknown, or its checkpoint is not there.
+    """
+    if config.name == "transformers":
+        from depthlm_ros.engines.transformers import TransformersEngine
+
+        return TransformersEngine(
+            resolve_checkpoint(config),
+            device=config.device,
+            dtype=config.dtype,
+            batch_size=config.batch_size,
+            threads=config.threads,
+        )
+    raise EngineError(f"engine.name: there is no engine {config.name!r}; use 'transformers'")
