@@ -21,6 +21,7 @@ from tiny_models import FAMILIES, QWEN_TEMPLATE, shared_checkpoint
 from depthlm_ros.engines.base import EngineError, Paint, Prompt, PromptImage
 from depthlm_ros.engines.hf_checkpoint import check_directory
 from depthlm_ros.engines.hf_processor import AssembledEncoder, load_encoder
+from depthlm_ros.engines.hf_resample import WindowResampler, pillow_resampler
 
 CPU = torch.device("cpu")
 PREFIX = "<think> The point is around"
@@ -143,6 +144,46 @@ def test_repainting_a_prepared_frame_equals_preparing_the_painted_image(
         theirs = reference(shown.pixels(), return_tensors="pt")
         assert torch.equal(ours["pixel_values"], theirs["pixel_values"]), paint
     assert np.array_equal(base, untouched)
+
+
+@pytest.mark.parametrize(
+    ("size", "out"),
+    [
+        ((80, 107), (84, 112)),
+        ((90, 110), (56, 84)),
+        ((64, 64), (64, 84)),
+        ((31, 45), (84, 112)),
+        ((300, 50), (28, 56)),
+    ],
+)
+def test_a_resampled_window_is_that_of_pillow(size: tuple[int, int], out: tuple[int, int]) -> None:
+    from PIL import Image
+
+    shown = image(*size) // 255 * 255  # black and white overshoots and is clipped
+    whole = np.asarray(Image.fromarray(shown).resize(out[::-1], Image.Resampling.BICUBIC))
+    window = pillow_resampler(size, out)
+    assert window is not None
+    assert np.array_equal(window.resample(shown, slice(0, out[0]), slice(0, out[1])), whole)
+    changed = shown.copy()
+    changed[20:23, 30:41] ^= 255
+    rows, columns = window.touched(20, 23, 30, 41)
+    repainted = whole.copy()
+    repainted[rows, columns] = window.resample(changed, rows, columns)
+    assert np.array_equal(
+        repainted, np.asarray(Image.fromarray(changed).resize(out[::-1], Image.Resampling.BICUBIC))
+    )
+
+
+def test_a_pillow_that_rounds_otherwise_is_noticed_and_used_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, encoder = image(134, 172), encoder_of("qwen2_5_vl")
+    prompt = Prompt((PromptImage(base, arrow_at(50, 50)),), "How far?")
+    expected = encoder.encode(prompt).images[0]
+    encoder.forget()
+    pillow_resampler.cache_clear()
+    monkeypatch.setattr(WindowResampler, "resample", lambda self, i, r, c: np.zeros((1, 1, 3), np.uint8))
+    assert pillow_resampler((134, 172), (140, 168)) is None
+    assert torch.equal(encoder.encode(prompt).images[0], expected)
+    pillow_resampler.cache_clear()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from depthlm_ros.engines.base import PromptImage, RgbImage
+from depthlm_ros.engines.base import Paint, PromptImage, RgbImage
+from depthlm_ros.engines.hf_resample import WindowResampler, pillow_resampler
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +28,17 @@ FRAMES_KEPT = 2
 class _Frame:
     """What all prompts of one frame share."""
 
-    def __init__(self, base: RgbImage, resized: RgbImage, prepared: torch.Tensor) -> None:
+    def __init__(
+        self, base: RgbImage, resized: RgbImage, prepared: torch.Tensor, resampler: WindowResampler | None
+    ) -> None:
         self.base = base
         """Kept, so that the identity of a base stays unique as long as this entry lives."""
         self.resized = resized
         """(H', W', 3), uint8."""
         self.prepared = prepared
         """(3, H', W'), float32, on the device."""
+        self.resampler = resampler
+        """Resizes windows of painted copies; None where only Pillow itself can."""
 
 
 class ImagePreparer:
@@ -84,16 +89,26 @@ class ImagePreparer:
             (3, H, W), float32, on the device; not to be written to.
         """
         frame = self._frame(image.base)
-        if image.paint is None:
+        if image.paint is None or not image.paint.xy:
             return frame.prepared
-        resized = self._resize(image.pixels())
-        rows, columns = np.nonzero((resized != frame.resized).any(axis=2))
-        if rows.size == 0:
-            return frame.prepared
-        window = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        painted = image.pixels()
+        rows, columns, window = self._repaint(frame, painted, image.paint)
         prepared = frame.prepared.clone()
-        prepared[:, window[0], window[1]] = self._normalise(resized[window])
+        prepared[:, rows, columns] = self._normalise(window)
         return prepared
+
+    def _repaint(self, frame: _Frame, painted: RgbImage, paint: Paint) -> tuple[slice, slice, RgbImage]:
+        """Where the resized image differs from the frame's, and what it is there."""
+        x, y = np.asarray(paint.xy, dtype=np.intp).T
+        x, y = x % painted.shape[1], y % painted.shape[0]
+        box = (int(y.min()), int(y.max()) + 1, int(x.min()), int(x.max()) + 1)
+        if frame.resized is frame.base:
+            rows, columns = slice(*box[:2]), slice(*box[2:])
+            return rows, columns, painted[rows, columns]
+        if frame.resampler is not None:
+            rows, columns = frame.resampler.touched(*box)
+            return rows, columns, frame.resampler.resample(painted, rows, columns)
+        return slice(None), slice(None), self._resize(painted)
 
     def forget(self) -> None:
         """Free the frames that are kept."""
@@ -104,7 +119,10 @@ class ImagePreparer:
             if frame.base is base:
                 return frame
         resized = self._resize(base)
-        frame = _Frame(base, resized, self._normalise(resized))
+        bicubic = self._processor.resample == Image.Resampling.BICUBIC
+        bicubic = bicubic and resized is not base
+        resampler = pillow_resampler(base.shape[:2], resized.shape[:2]) if bicubic else None
+        frame = _Frame(base, resized, self._normalise(resized), resampler)
         self._frames = [frame, *self._frames[: FRAMES_KEPT - 1]]
         return frame
 
@@ -156,18 +174,19 @@ class QwenImages(ImagePreparer):
         """``pixel_values`` (patches of all images, values of a patch) and ``image_grid_thw`` (images, 3)."""
         import torch
 
-        patch, merge = self._patch, self._merge
-        rows, grids = [], []
-        for image in images:
-            channels, height, width = image.shape
-            h, w = height // patch, width // patch
-            blocks = image.reshape(channels, h // merge, merge, patch, w // merge, merge, patch)
+        patch, merge, times = self._patch, self._merge, self._frames_per_patch
+        grids = [(1, image.shape[1] // patch, image.shape[2] // patch) for image in images]
+        count = sum(h * w for _, h, w in grids)
+        values = torch.empty((count, 3 * times * patch * patch), device=self._device)
+        first = 0
+        for image, (_, h, w) in zip(images, grids, strict=True):
+            blocks = image.reshape(3, h // merge, merge, patch, w // merge, merge, patch)
             blocks = blocks.permute(1, 4, 2, 5, 0, 3, 6).unsqueeze(5)
-            blocks = blocks.expand(-1, -1, -1, -1, -1, self._frames_per_patch, -1, -1)
-            rows.append(blocks.reshape(h * w, -1))
-            grids.append((1, h, w))
+            target = values[first : first + h * w]
+            target.view(h // merge, w // merge, merge, merge, 3, times, patch, patch).copy_(blocks)
+            first += h * w
         grid = torch.tensor(grids, dtype=torch.int64, device=self._device)
-        return {"pixel_values": torch.cat(rows), "image_grid_thw": grid}
+        return {"pixel_values": values, "image_grid_thw": grid}
 
 
 class PixtralImages(ImagePreparer):
