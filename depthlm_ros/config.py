@@ -8,14 +8,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 EMBEDDED = "embedded"
 """The value of ``engine.checkpoint`` that names the checkpoint inside this package."""
 
-T = TypeVar("T")
+_HUGE = 10**300
+"""Whole numbers beyond it do not fit into a float; every range ends far below."""
 
 
 class ConfigError(ValueError):
@@ -206,7 +207,7 @@ def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
             raise refuse("a list of whole numbers")
         return items
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(max(-_HUGE, min(value, _HUGE)))
     if type(value) is not type(default):
         raise refuse(f"a {type(default).__name__}")
     if rules["choices"] and value not in rules["choices"]:
@@ -214,7 +215,7 @@ def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = rules["low"], rules["high"]
         if (
-            not math.isfinite(value)
+            (isinstance(value, float) and not math.isfinite(value))
             or (low is not None and value < low)
             or (high is not None and value > high)
         ):
@@ -273,7 +274,7 @@ def load_config(path: Path, base: DepthLMConfig | None = None) -> DepthLMConfig:
     """
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if isinstance(record, dict) and len(record) == 1:
         (only,) = record.values()
