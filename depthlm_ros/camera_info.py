@@ -76,7 +76,7 @@ def camera_from_yaml(path: Path, *, rectified: bool = False) -> PinholeCamera:
     """
     try:
         documents = [d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d is not None]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise CameraError(f"{path}: cannot be read as YAML: {error}") from error
     record = documents[0] if documents else None
     if not isinstance(record, Mapping):
