@@ -16,10 +16,12 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
+from test_engine_inputs import why_no_processor
 from tiny_models import FAMILIES, make_tiny_checkpoint, shared_checkpoint
 
 from depthlm_ros.engines import hf_decoding
 from depthlm_ros.engines.base import Answer, EngineError, Finish, Paint, Prompt, PromptImage
+from depthlm_ros.engines.hf_processor import ProcessorEncoder, chat_template
 from depthlm_ros.engines.transformers import TransformersEngine
 
 QUESTION = "How far is the point pointed by the red arrow from the camera?"
@@ -264,6 +266,24 @@ def test_a_failed_batch_leaves_the_others_and_a_lost_gpu_ends_all(
     failures = iter([RuntimeError("CUDA error: device-side assert triggered")])
     with pytest.raises(EngineError, match="restart"):
         engine.generate(prompts_of_two_frames(), max_new_tokens=2)
+
+
+@pytest.mark.skipif(bool(why_no_processor()), reason=why_no_processor())
+def test_other_architectures_go_through_their_own_processor(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoImageProcessor, AutoProcessor
+
+    path, prompts = engine._checkpoint, prompts_of_two_frames()
+    expected = engine.generate(prompts, max_new_tokens=5)
+    processor = AutoProcessor.from_pretrained(path)
+    processor.image_processor = AutoImageProcessor.from_pretrained(path, backend="pil")
+    encoder = ProcessorEncoder(
+        processor, chat_template(path, processor.tokenizer), device=torch.device("cpu")
+    )
+    monkeypatch.setattr(engine, "_encoder", encoder)
+    answers = engine.generate(prompts, max_new_tokens=5)
+    assert all(close(a, b) for a, b in zip(answers, expected, strict=True))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
