@@ -155,8 +155,9 @@ class AssembledEncoder:
         self._image_ids = lru_cache(maxsize=16)(self._place)
 
     def _tokenise(self, text: str) -> tuple[int, ...]:
-        ids = self.tokenizer(text, add_special_tokens=self._chat.adds_special_tokens(text))["input_ids"]
-        return tuple(ids)
+        return tuple(
+            self.tokenizer(text, add_special_tokens=self._chat.adds_special_tokens(text))["input_ids"]
+        )
 
     def _place(self, height: int, width: int) -> tuple[int, ...]:
         return tuple(self.tokenizer.convert_tokens_to_ids(self._images.placeholder(height, width)))
