@@ -20,6 +20,7 @@ R = TypeVar("R")
 
 _SPECS = dict(options())
 _WHOLE = re.compile(r"[+-]?[0-9]+")
+_FARTHEST = 2**31 - 1
 
 
 class InputError(ValueError):
@@ -40,7 +41,10 @@ def parse_pixel(text: str | Pixel) -> Pixel:
     parts = text.split(",")
     if len(parts) != 2 or not all(_WHOLE.fullmatch(part) for part in parts):
         raise typer.BadParameter(f"expected two whole numbers U V, got {text!r}")
-    return Pixel(int(parts[0]), int(parts[1]))
+    pixel = Pixel(int(parts[0]), int(parts[1]))
+    if max(abs(pixel.u), abs(pixel.v)) > _FARTHEST:
+        raise typer.BadParameter(f"{text} lies outside of any image")
+    return pixel
 
 
 class PixelCommand(TyperCommand):

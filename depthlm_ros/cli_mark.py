@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,8 @@ def mark(
 
     if not pixel:
         raise InputError("name at least one --pixel U V")
+    if not 0.0 < focal < math.inf:
+        raise InputError(f"--focal: expected the canonical focal length in pixels, above 0, got {focal}")
     limit = CameraConfig().max_megapixels
     source = read_image(image, max_megapixels=limit)
     view = CanonicalView(source, fx, fy, focal, max_pixels=limit * 1e6)
@@ -58,6 +61,8 @@ def _write_query(view: Any, pixel: Pixel, index: int, out: Path) -> dict[str, An
     record: dict[str, Any] = {"pixel": list(pixel), "drawable": False, "marker_xy": None, "file": None}
     if inside and drawable((x, y), view.size):
         name = f"mark_{index:04d}_{pixel.u}_{pixel.v}.png"
-        Image.fromarray(PromptImage(view.image, marker_paint(x, y)).pixels()).save(out / name)
+        Image.fromarray(PromptImage(view.image, marker_paint(x, y)).pixels()).save(
+            out / name, compress_level=1
+        )
         record.update(drawable=True, marker_xy=[x, y], file=name)
     return record

@@ -20,6 +20,8 @@ _GRID = (70, 70, 76)
 _TEXT = (235, 235, 235)
 _UNANSWERED = (150, 150, 150)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_TURBO = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
+"""The colour scale, from blue to red, shape (256, 3), RGB."""
 
 
 def depth_limits(depth: npt.ArrayLike) -> tuple[float, float]:
@@ -59,9 +61,7 @@ def colours(depth: npt.ArrayLike, near: float, far: float) -> npt.NDArray[np.uin
     valid = np.isfinite(z) & (z > 0)
     share = np.log(np.where(valid, z, near) / near) / math.log(far / near)
     levels = np.rint(255 * (1.0 - np.clip(share, 0.0, 1.0))).astype(np.uint8)
-    # OpenCV wants two dimensions and answers in BGR.
-    bgr = cv2.applyColorMap(levels.reshape(-1, 1), cv2.COLORMAP_TURBO)
-    rgb = bgr.reshape(*z.shape, 3)[..., ::-1].copy()
+    rgb = _TURBO[levels]
     rgb[~valid] = 0
     return np.asarray(rgb, dtype=np.uint8)
 

@@ -137,7 +137,7 @@ def _pixels(value: Any) -> npt.NDArray[np.int64]:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
         raise BenchmarkError("pixel_coords: expected a list of [u, v]")
     numbers = _numbers("pixel_coords", [x for pair in value for x in pair]).reshape(-1, 2)
-    if not np.array_equal(numbers, np.trunc(numbers)):
+    if not np.array_equal(numbers, np.trunc(numbers)) or np.abs(numbers).max(initial=0.0) >= 2**31:
         raise BenchmarkError("pixel_coords: expected whole pixels")
     return numbers.astype(np.int64)
 
