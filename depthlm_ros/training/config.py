@@ -1,0 +1,189 @@
+"""Every setting of the embedded checkpoint's training, read from one YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+
+class TrainingConfigError(ValueError):
+    """The training configuration is wrong; the message names the key."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network: Qwen2.5-VL, small.
+
+    Attributes:
+        patch_px: Side of a vision patch in pixels; four patches merge into one image token.
+        vision_width: Channels of the vision tower.
+        vision_layers: Blocks of the vision tower, all with full attention.
+        vision_heads: Attention heads of the vision tower.
+        vision_mlp: Hidden channels of the tower's feed-forward part.
+        text_width: Channels of the language model, and of the merged image tokens.
+        text_layers: Layers of the language model.
+        text_heads: Attention heads of the language model.
+        text_mlp: Hidden channels of the language model's feed-forward part.
+        rope_theta: Base of the language model's rotary positions; small, since sequences are short.
+    """
+
+    patch_px: int = 8
+    vision_width: int = 96
+    vision_layers: int = 4
+    vision_heads: int = 3
+    vision_mlp: int = 256
+    text_width: int = 160
+    text_layers: int = 4
+    text_heads: int = 5
+    text_mlp: int = 432
+    rope_theta: float = 50.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is rendered, and how it is varied.
+
+    Attributes:
+        canonical_focal_px: Focal length of every view in pixels.
+        train_views: Views in the training cache.
+        robot_share: Share of the training views that come from the robot domain; the rest is the wide one.
+        train_seed: First scene seed of the training views.
+        validation_seed: First scene seed of the validation views (curves and calibration).
+        validation_views: Validation views per domain.
+        test_seed: First scene seed of the test views; looked at once, after training.
+        test_views: Test views per domain.
+        render_processes: Processes that render the cache.
+        min_depth_m: Nearest depth that is asked about.
+        max_depth_m: Farthest depth that is asked about.
+    """
+
+    canonical_focal_px: float = 112.0
+    train_views: int = 40000
+    robot_share: float = 0.7
+    train_seed: int = 1_000_000
+    validation_seed: int = 8_000_000
+    validation_views: int = 800
+    test_seed: int = 9_000_000
+    test_views: int = 800
+    render_processes: int = 2
+    min_depth_m: float = 0.1
+    max_depth_m: float = 80.0
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training.
+
+    Attributes:
+        steps: Optimiser steps.
+        minutes: Wall minutes after which the stage ends even if steps are left; the rates then fall with the
+            clock. 0 sets no limit, and only then does a seed fix the result.
+        batch: Views per step.
+        muon_lr: Peak rate of the matrices (Muon).
+        adam_lr: Peak rate of everything else (AdamW).
+        warmup_steps: Steps of linear warm-up.
+        final_lr_share: Share of the peak rate that the cosine ends at.
+        frozen_share: Share of the stage at its start with the vision tower frozen (text stage only).
+        tower_lr_share: Rate of the vision tower relative to the rest once it moves (text stage only).
+        pointing_weight: Weight of "which image token does the arrow point at".
+        pointed_weight: Weight of the depth at the pointed pixel.
+        dense_weight: Weight of the dense depth loss.
+        evaluate_every: Steps between validations.
+    """
+
+    steps: int
+    minutes: float = 0.0
+    batch: int = 48
+    muon_lr: float = 0.03
+    adam_lr: float = 3e-3
+    warmup_steps: int = 100
+    final_lr_share: float = 0.02
+    frozen_share: float = 0.0
+    tower_lr_share: float = 1.0
+    pointing_weight: float = 0.2
+    pointed_weight: float = 0.3
+    dense_weight: float = 1.0
+    evaluate_every: int = 400
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The whole recipe.
+
+    Attributes:
+        seed: Seed of the weights and of every batch.
+        workers: Processes, of one thread each; each takes its share of a batch.
+        model: The network.
+        data: The views.
+        vision: Stage 1, the vision tower on dense rendered depth.
+        text: Stage 2, the whole model on text answers.
+        depth_bins: Log-depth bins of the training-only heads.
+        save_every_s: Seconds between resumable states.
+        export_every_s: Seconds between exports of the unfinished model (text stage).
+        calibration_queries: Validation queries that the confidence is fitted on.
+    """
+
+    vision: StageConfig
+    text: StageConfig
+    seed: int = 20260
+    workers: int = 2
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    depth_bins: int = 48
+    save_every_s: float = 120.0
+    export_every_s: float = 900.0
+    calibration_queries: int = 1600
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values, for the record beside the checkpoint."""
+        return asdict(self)
+
+
+def load_training_config(path: Path) -> TrainingConfig:
+    """Read the recipe.
+
+    Args:
+        path: A YAML file whose keys are the fields of :class:`TrainingConfig`.
+
+    Raises:
+        TrainingConfigError: A key is unknown or missing, or a value has the wrong type.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise TrainingConfigError(f"{path} cannot be read as YAML: {error}") from error
+    config: TrainingConfig = parse_config(TrainingConfig, record, str(path))
+    return config
+
+
+def parse_config(kind: Any, record: Any, where: str) -> Any:
+    """Build one configuration dataclass from a mapping, refusing what it does not know.
+
+    Raises:
+        TrainingConfigError: A key is unknown or missing, or a value has the wrong type.
+    """
+    if not isinstance(record, dict):
+        raise TrainingConfigError(f"{where}: expected a mapping, got {type(record).__name__}")
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    unknown = sorted(set(record) - set(known))
+    if unknown:
+        raise TrainingConfigError(f"{where}: unknown keys {unknown}; the known ones are {known}")
+    values: dict[str, Any] = {}
+    for name, value in record.items():
+        here = f"{where}: {name}"
+        if is_dataclass(hints[name]):
+            values[name] = parse_config(hints[name], value, here)
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise TrainingConfigError(f"{here}: expected a number, got {value!r}")
+        elif hints[name] is int and not isinstance(value, int):
+            raise TrainingConfigError(f"{here}: expected a whole number, got {value!r}")
+        else:
+            values[name] = hints[name](value)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise TrainingConfigError(f"{where}: {error}; the keys are {known}") from error

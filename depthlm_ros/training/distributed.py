@@ -1,0 +1,63 @@
+"""Several training processes on one machine that average their gradients."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+
+def launch(workers: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Run ``work(rank, workers, *arguments)`` in every process and wait for all.
+
+    One thread per process and one exchange per step: on a busy machine this loses far less than threads that
+    meet after every matrix product.
+
+    Raises:
+        RuntimeError: A process failed (its own error is in the message).
+    """
+    if workers == 1:
+        work(0, 1, *arguments)
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spawn(_join, args=(workers, port, work, arguments), nprocs=workers)  # type: ignore[no-untyped-call]
+
+
+def _join(rank: int, workers: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
+    try:
+        work(rank, workers, *arguments)
+    finally:
+        dist.destroy_process_group()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], done: float) -> float:
+    """Replace every gradient by its mean over the processes.
+
+    Args:
+        parameters: Those without a gradient are left out, in every process alike.
+        done: This process's idea of how much of the stage is done.
+
+    Returns:
+        The mean of ``done``, so that every process follows one clock.
+    """
+    if not dist.is_initialized():
+        return done
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([*(g.flatten() for g in gradients), torch.tensor([done])])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    *means, agreed = torch.split(flat, [*(g.numel() for g in gradients), 1])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))
+    return float(agreed)

@@ -1,0 +1,125 @@
+"""Write a checkpoint as a standard Hugging Face directory with its DepthLM profile."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from depthlm_ros.profile import PROFILE_FILE, Calibration, CheckpointProfile
+from depthlm_ros.training.config import TrainingConfig
+from depthlm_ros.training.patches import image_processor_config
+
+EMBEDDED_NAME = "embedded"
+
+
+def embedded_profile(config: TrainingConfig, calibration: Calibration | None = None) -> CheckpointProfile:
+    """How the embedded checkpoint is asked: the official sentences at its own focal length."""
+    return CheckpointProfile(
+        EMBEDDED_NAME,
+        config.data.canonical_focal_px,
+        system=None,
+        stop=(" meters",),
+        max_new_tokens=12,
+        max_depth_m=100.0,
+        calibration=calibration,
+    )
+
+
+def export_checkpoint(model: Any, tokenizer: Any, config: TrainingConfig, directory: Path) -> None:
+    """Write weights (bfloat16), configuration, tokenizer, processor and profile (not yet calibrated).
+
+    Args:
+        model: The trained model in float32; it is left as it is.
+        tokenizer: Its tokenizer.
+        config: The recipe.
+        directory: Where to; made if missing.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    rounded = copy.deepcopy(model).to(torch.bfloat16)
+    rounded.config._attn_implementation = "sdpa"
+    rounded.generation_config.update(
+        do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    rounded.save_pretrained(str(directory))
+    tokenizer.save_pretrained(str(directory))
+    _spell_like_published_checkpoints(directory)
+    _write_json(directory / "preprocessor_config.json", image_processor_config(config.model.patch_px))
+    write_profile(embedded_profile(config), directory)
+
+
+def _spell_like_published_checkpoints(directory: Path) -> None:
+    # Readers older than transformers 5 know neither "rope_parameters" nor its tokenizer class.
+    path = directory / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    rope = config["text_config"]["rope_parameters"]
+    config["text_config"]["rope_theta"] = rope["rope_theta"]
+    config["text_config"]["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+    _write_json(path, config)
+    path = directory / "tokenizer_config.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+    _write_json(path, tokenizer)
+
+
+def write_profile(profile: CheckpointProfile, directory: Path) -> None:
+    """Write ``depthlm.json``."""
+    _write_json(directory / PROFILE_FILE, dataclasses.asdict(profile))
+
+
+def write_record(record: dict[str, Any], directory: Path) -> None:
+    """Write ``training.json``: how the checkpoint came to be."""
+    _write_json(directory / "training.json", record)
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_model_card(record: dict[str, Any], directory: Path) -> None:
+    """Write the README.md of a checkpoint from its training record."""
+    data, minutes = record["recipe"]["data"], record["wall_minutes"]
+    rows = "\n".join(
+        f"| {domain} | {s['delta1']:.3f} | {s['trivial']['row']:.3f} | {s['trivial']['constant']:.3f} "
+        f"| {s['auroc']:.2f} |"
+        for domain, s in record["test"].items()
+    )
+    text = f"""# The embedded checkpoint
+
+A Qwen2.5-VL of {record["parameters"] / 1e6:.2f} million parameters that answers DepthLM's question about the pixel
+that the red arrow points at. A standard Hugging Face directory; `depthlm.json` says how to ask it. It exists so
+that the whole pipeline (engine, parser, calibration, ROS topics) runs anywhere, offline, on one CPU core.
+
+**It knows rendered scenes only.** It was trained from scratch on {data["train_views"]} views of
+`depthlm_ros.synthetic` and has never seen a photograph; it makes no claim on real images. For those, use a
+published DepthLM checkpoint.
+
+## Results
+
+Share of text answers within 25 % (delta1) on {data["test_views"]} queries per domain, scenes never used before (seeds
+from {data["test_seed"]}), through `generate`, weights in bfloat16 computed in float32:
+
+| domain | delta1 | per-row prior | best constant | AUROC of the confidence |
+|---|---|---|---|---|
+{rows}
+
+The per-row prior and the constant do not look at the picture; they are fitted on training views.
+
+## How it was made
+
+`python -m depthlm_ros.training.embedded --config config/train_embedded.yaml`: {minutes["vision"]} minutes of vision
+pre-training and {minutes["text"]} minutes of text fine-tuning on {record["device"]}.
+Seeds, losses and every setting are in `training.json`; the confidence was calibrated on validation scenes (seeds
+from {data["validation_seed"]}).
+
+It departs from the paper in one point: the vision tower is pre-trained on *dense* rendered depth through linear
+heads that are then thrown away, in place of the web-scale pre-training of a real vision-language model. The text
+fine-tuning that follows is the paper's: an arrow, a sentence, a number.
+
+The canonical focal length is {data["canonical_focal_px"]:g} px; views should be 64 to 208 px wide at that scale.
+"""
+    (directory / "README.md").write_text(text, encoding="utf-8")

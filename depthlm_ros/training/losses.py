@@ -1,0 +1,160 @@
+"""What is minimised: dense depth and pointing on the image tokens, and the words of the answer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from depthlm_ros.training.augment import Batch, Limits
+from depthlm_ros.training.config import StageConfig
+
+_PARTS = 4
+"""Patches per image token; each gets its own depth in the dense loss."""
+
+
+class DepthHeads(nn.Module):
+    """Linear readouts of the image tokens, used in training only; the checkpoint does not hold them.
+
+    Args:
+        width: Channels of an image token.
+        bins: Log-depth bins.
+        limits: Depths that the bins span.
+    """
+
+    def __init__(self, width: int, bins: int, limits: Limits) -> None:
+        super().__init__()
+        self.bins = bins
+        self.low = math.log(limits.nearest)
+        self.high = math.log(limits.farthest)
+        self.dense = nn.Linear(width, _PARTS * bins)
+        self.pointed = nn.Linear(width, bins)
+        self.pointing = nn.Linear(width, 1)
+
+    def soft_bins(self, depth: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower bin and the share of the next one, so that the expectation over both is the log depth."""
+        place = (depth.clamp_min(1e-3).log() - self.low) / (self.high - self.low) * (self.bins - 1)
+        place = place.nan_to_num(0.0, posinf=0.0).clamp(0.0, self.bins - 1 - 1e-4)
+        lower = place.floor()
+        return lower.long(), place - lower
+
+    def cross_entropy(self, logits: Tensor, depth: Tensor) -> Tensor:
+        """Cross-entropy per element: logits (..., bins) against metres (...)."""
+        lower, share = self.soft_bins(depth)
+        log_p = torch.log_softmax(logits, dim=-1)
+        at_lower = log_p.gather(-1, lower[..., None])[..., 0]
+        at_upper = log_p.gather(-1, lower[..., None] + 1)[..., 0]
+        return -(1.0 - share) * at_lower - share * at_upper
+
+    def metres(self, logits: Tensor) -> Tensor:
+        """The median of the predicted distribution in metres: logits (..., bins) to (...)."""
+        cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
+        place = (cumulative < 0.5).sum(-1).clamp_max(self.bins - 1)
+        return torch.exp(self.low + place / (self.bins - 1) * (self.high - self.low))
+
+
+def cell_depths(depth: Tensor, patch_px: int) -> Tensor:
+    """Median depth of each patch, grouped by the image token it belongs to.
+
+    Args:
+        depth: Shape (B, H, W).
+        patch_px: Side of a patch.
+
+    Returns:
+        Shape (B, image tokens, 4).
+    """
+    batch, height, width = depth.shape
+    side = 2 * patch_px
+    grid = depth.reshape(batch, height // side, 2, patch_px, width // side, 2, patch_px)
+    cells = grid.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, -1, _PARTS, patch_px * patch_px)
+    return cells.median(dim=-1).values
+
+
+def pointed_tokens(batch: Batch, patch_px: int) -> Tensor:
+    """Index of the image token under each asked pixel, shape (B,)."""
+    side = 2 * patch_px
+    cell = batch.pixel // side
+    return cell[:, 1] * (batch.views.shape[2] // side) + cell[:, 0]
+
+
+def vision_loss(
+    heads: DepthHeads, tokens: Tensor, batch: Batch, limits: Limits, patch_px: int, stage: StageConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """The losses of stage 1.
+
+    Args:
+        heads: The readouts.
+        tokens: Image tokens, shape (B, image tokens, channels).
+        batch: Their views.
+        limits: Cells outside are left out.
+        patch_px: Side of a patch.
+        stage: The weights.
+
+    Returns:
+        The weighted sum and its parts.
+    """
+    cells = cell_depths(batch.depth, patch_px)
+    known = (cells >= limits.nearest) & (cells <= limits.farthest)
+    logits = heads.dense(tokens).unflatten(-1, (_PARTS, heads.bins))
+    dense = heads.cross_entropy(logits, cells)[known].mean()
+    where = pointed_tokens(batch, patch_px)
+    pointing = functional.cross_entropy(heads.pointing(tokens)[..., 0], where)
+    at_pointed = heads.pointed(tokens[torch.arange(len(where)), where])
+    pointed = heads.cross_entropy(at_pointed, batch.target).mean()
+    total = stage.dense_weight * dense + stage.pointing_weight * pointing + stage.pointed_weight * pointed
+    with torch.no_grad():
+        hit = within_quarter(heads.metres(at_pointed), batch.target).mean()
+    return total, {
+        "dense": float(dense.detach()),
+        "pointing": float(pointing.detach()),
+        "pointed": float(pointed.detach()),
+        "pointed_delta1": float(hit),
+    }
+
+
+def within_quarter(answered: Tensor, truth: Tensor) -> Tensor:
+    """1.0 where max(answered / truth, truth / answered) < 1.25, else 0.0; NaN counts as a miss."""
+    ratio = torch.maximum(answered / truth, truth / answered)
+    return (ratio < 1.25).float()
+
+
+def answer_mask(ids: Tensor, prompt: int, pad: int) -> Tensor:
+    """Which tokens are learnt: the answer after the prompt with its end of turn, no padding.
+
+    Args:
+        ids: Token ids, padded on the right, shape (B, T).
+        prompt: Tokens before the answer.
+        pad: The padding token.
+
+    Returns:
+        Booleans of shape (B, T).
+    """
+    learnt = ids != pad
+    learnt[:, :prompt] = False
+    return learnt
+
+
+def text_loss(logits: Tensor, ids: Tensor, mask: Tensor, first: int) -> tuple[Tensor, dict[str, float]]:
+    """Supervised fine-tuning: cross-entropy of the answer's tokens, summed per answer.
+
+    Args:
+        logits: Next-token logits from position ``first`` on, shape (B, T - first, vocabulary).
+        ids: Token ids, shape (B, T).
+        mask: From :func:`answer_mask`.
+        first: Position of the first logits.
+
+    Returns:
+        The loss per answer and, as a part, the loss per token.
+    """
+    targets, learnt = ids[:, first + 1 :], mask[:, first + 1 :]
+    losses = functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), reduction="none")
+    total = (losses * learnt.flatten()).sum()
+    return total / len(ids), {"text": float(total.detach() / learnt.sum())}
+
+
+def as_plain(parts: dict[str, Any]) -> dict[str, float]:
+    """Round the parts of a loss for the log."""
+    return {name: round(float(value), 5) for name, value in parts.items()}

@@ -1,0 +1,128 @@
+"""Held-out queries, how well they are answered, and how well trivial predictors would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from depthlm_ros.training.answering import Answers
+from depthlm_ros.training.augment import Batch, Limits, Sample, collate, draw_query, marked_sample
+from depthlm_ros.training.calibrate import area_under_curve
+from depthlm_ros.training.losses import DepthHeads, pointed_tokens, within_quarter
+from depthlm_ros.training.model import tower_tokens
+from depthlm_ros.training.views import ViewCache
+
+_ROWS = 24
+_CANDIDATES = np.exp(np.linspace(np.log(0.1), np.log(80.0), 300))
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Marked views with the truth.
+
+    Attributes:
+        samples: As :func:`depthlm_ros.training.augment.marked_sample` makes them.
+        truth: Metres, shape (N,).
+        height_share: Row of the pixel as a share of the view's height, shape (N,).
+    """
+
+    samples: tuple[Sample, ...]
+    truth: Floats
+    height_share: Floats
+
+    @property
+    def views(self) -> list[npt.NDArray[np.uint8]]:
+        """The marked views."""
+        return [sample[0] for sample in self.samples]
+
+
+def held_out_queries(cache: ViewCache, count: int, limits: Limits, seed: int) -> Queries:
+    """Ask ``count`` pixels of unchanged views, spread evenly over the views."""
+    samples: list[Sample] = []
+    shares: list[float] = []
+    k = 0
+    while len(samples) < count:
+        rgb, depth = cache[k % len(cache)]
+        pixel = draw_query(depth, limits, np.random.default_rng([seed, k]))
+        k += 1
+        if pixel is None:
+            continue
+        shares.append(pixel[1] / depth.shape[0])
+        samples.append(marked_sample(rgb.copy(), depth, pixel))
+    return Queries(tuple(samples), np.array([s[3] for s in samples]), np.array(shares))
+
+
+def delta1(answered: Floats, truth: Floats) -> float:
+    """Share of answers with max(answered / truth, truth / answered) < 1.25; no answer is a miss."""
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(np.maximum(answered / truth, truth / answered) < 1.25))
+
+
+def score(answers: Answers, queries: Queries) -> dict[str, float]:
+    """delta1, relative error, parse failures and how well the probability tells right from wrong."""
+    known = np.isfinite(answers.metres)
+    with np.errstate(invalid="ignore"):
+        hit = np.maximum(answers.metres / queries.truth, queries.truth / answers.metres) < 1.25
+    relative = np.abs(answers.metres - queries.truth)[known] / queries.truth[known]
+    return {
+        "queries": float(len(queries.truth)),
+        "delta1": round(float(hit.mean()), 4),
+        "abs_rel_median": round(float(np.median(relative)), 4) if known.any() else float("nan"),
+        "no_answer": round(float(1.0 - known.mean()), 4),
+        "auroc": round(area_under_curve(answers.probability[known], hit[known]), 4),
+    }
+
+
+def best_constant(truth: Floats) -> float:
+    """The constant with the highest delta1, in metres."""
+    return float(_CANDIDATES[np.argmax([delta1(np.full_like(truth, c), truth) for c in _CANDIDATES])])
+
+
+def trivial_predictors(train: Queries, held_out: Queries) -> dict[str, float]:
+    """delta1 of predictors that do not look at the picture, fitted on training queries.
+
+    ``constant`` always says one number; ``row`` says one number per height in the picture.
+    """
+    constant = np.full_like(held_out.truth, best_constant(train.truth))
+    rows = np.minimum((train.height_share * _ROWS).astype(int), _ROWS - 1)
+    table = np.full(_ROWS, constant[0])
+    for row in np.unique(rows):
+        table[row] = best_constant(train.truth[rows == row])
+    by_row = table[np.minimum((held_out.height_share * _ROWS).astype(int), _ROWS - 1)]
+    return {
+        "constant": round(delta1(constant, held_out.truth), 4),
+        "row": round(delta1(by_row, held_out.truth), 4),
+    }
+
+
+@torch.no_grad()
+def tower_score(visual: object, heads: DepthHeads, queries: Queries, patch_px: int) -> dict[str, float]:
+    """delta1 at the pointed pixels by the heads of stage 1, and how often the arrow's token is found."""
+    hits, found = [], []
+    for batch in by_size(queries):
+        tokens = tower_tokens(visual, batch.views)
+        where = pointed_tokens(batch, patch_px)
+        logits = heads.pointed(tokens[torch.arange(len(where)), where])
+        hits.append(within_quarter(heads.metres(logits), batch.target))
+        found.append((heads.pointing(tokens)[..., 0].argmax(-1) == where).float())
+    return {
+        "delta1": round(float(torch.cat(hits).mean()), 4),
+        "pointing": round(float(torch.cat(found).mean()), 4),
+    }
+
+
+def by_size(queries: Queries, most: int = 64) -> list[Batch]:
+    """The queries as batches of one size each."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for k, sample in enumerate(queries.samples):
+        groups.setdefault(sample[0].shape, []).append(k)
+    return [
+        collate([queries.samples[k] for k in members[start : start + most]])
+        for members in groups.values()
+        for start in range(0, len(members), most)
+    ]
