@@ -155,9 +155,8 @@ class AssembledEncoder:
         self._image_ids = lru_cache(maxsize=16)(self._place)
 
     def _tokenise(self, text: str) -> tuple[int, ...]:
-        return tuple(
-            self.tokenizer(text, add_special_tokens=self._chat.adds_special_tokens(text))["input_ids"]
-        )
+        added = self._chat.adds_special_tokens(text)
+        return tuple(self.tokenizer(text, add_special_tokens=added)["input_ids"])
 
     def _place(self, height: int, width: int) -> tuple[int, ...]:
         return tuple(self.tokenizer.convert_tokens_to_ids(self._images.placeholder(height, width)))
@@ -218,7 +217,7 @@ class ProcessorEncoder:
         self._chat = ChatText(self.tokenizer, template)
 
     def encode(self, prompt: Prompt) -> Encoded:
-        """See :class:`Encoder`. Here only the text is rendered; the rest is done for the whole batch."""
+        """See :class:`Encoder`. Here only the text is rendered; ``batch`` does the rest."""
         text = self._chat.render(prompt)
         images = tuple(Image.fromarray(image.pixels()) for image in prompt.images)
         ids = self.tokenizer(prompt.prefix or text[-64:], add_special_tokens=False)["input_ids"]
@@ -226,11 +225,10 @@ class ProcessorEncoder:
 
     def batch(self, prompts: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """See :class:`Encoder`."""
-        texts = [prompt.images[0] for prompt in prompts]
-        images = [list(prompt.images[1]) for prompt in prompts]
+        texts, images = zip(*((prompt.images[0], list(prompt.images[1])) for prompt in prompts), strict=True)
         inputs = self._processor(
-            text=texts,
-            images=images if any(images) else None,
+            text=list(texts),
+            images=list(images) if any(images) else None,
             padding=True,
             padding_side="left",
             add_special_tokens=self._chat.adds_special_tokens(texts[0]),
