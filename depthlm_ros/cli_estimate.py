@@ -146,12 +146,13 @@ def _grid(text: str | None) -> tuple[int | None, int | None]:
 
 def _print(sparse: SparseDepth, out: Path, points: int) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from depthlm_ros.writers import CSV_COLUMNS, measured_columns
 
     console = Console()
-    table = Table(title=sparse.model)
+    table = Table(title=escape(sparse.model))
     for name in CSV_COLUMNS:
         table.add_column(name, justify="left" if name == "status" else "right")
     for index, (u, v) in enumerate(sparse.pixels[:_ROWS_SHOWN].tolist()):
@@ -163,4 +164,4 @@ def _print(sparse: SparseDepth, out: Path, points: int) -> None:
     reasons = ", ".join(f"{name} {count}" for name, count in sparse.reasons().items())
     cloud = f"cloud.ply ({points} points)" if points else "no cloud.ply, because nothing was answered"
     console.print(f"{len(sparse.pixels)} pixels asked: {reasons or 'none'}", highlight=False)
-    console.print(f"{out}: sparse.csv, overlay.png, {cloud}", highlight=False, soft_wrap=True)
+    console.print(f"{out}: sparse.csv, overlay.png, {cloud}", highlight=False, markup=False, soft_wrap=True)

@@ -62,10 +62,11 @@ def evaluate(
     console.print(_table(metrics))
     reasons = ", ".join(f"{name} {count}" for name, count in metrics["status"].items())
     console.print(f"{metrics['n']} labels of {metrics['images']} images: {reasons}", highlight=False)
-    console.print(f"{out}: metrics.json, per_point.csv", highlight=False, soft_wrap=True)
+    console.print(f"{out}: metrics.json, per_point.csv", highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(metrics: dict[str, Any]) -> Any:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("predictor", title=f"{metrics['n']} labels")
@@ -74,7 +75,7 @@ def _table(metrics: dict[str, Any]) -> Any:
     for name, figures in ((metrics["model"], metrics), *metrics["trivial"].items()):
         low_high = figures["delta1_interval95"]
         table.add_row(
-            name,
+            escape(name),
             f"{figures['delta1']:.3f}",
             "-" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
             _number(figures["abs_rel"]),

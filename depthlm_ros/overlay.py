@@ -20,8 +20,10 @@ _GRID = (70, 70, 76)
 _TEXT = (235, 235, 235)
 _UNANSWERED = (150, 150, 150)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_TURBO = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
-"""The colour scale, from blue to red, shape (256, 3), RGB."""
+_TURBO = cv2.applyColorMap(np.linspace(25, 245, 256).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[
+    :, 0, ::-1
+]
+"""The colour scale, from blue to red, shape (256, 3), RGB; without the dark ends, as black means no depth."""
 
 
 def depth_limits(depth: npt.ArrayLike) -> tuple[float, float]:
