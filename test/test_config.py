@@ -120,6 +120,7 @@ def test_an_unknown_option_is_named_with_what_was_meant(name, hint):
         ("sampling.roi", "1234", "a list of whole numbers"),
         ("sampling.roi", 5, "a list of whole numbers"),
         ("sampling.roi", [1.0, 2, 3, 4], "a list of whole numbers"),
+        ("sampling.roi", [True, 2, 3, 4], "a list of whole numbers"),
         ("sampling.roi", [1, 2, 3], "u, v, width, height"),
         ("sampling.roi", [1, 2, 3, 0], "u, v, width, height"),
         ("sampling.roi", [-1, 2, 3, 4], "u, v, width, height"),

@@ -136,6 +136,11 @@ def test_obstacles_are_near_far_enough_sure_and_answered():
     ]
 
 
+def test_a_depth_without_status_ok_is_no_obstacle():
+    got = sparse([(40, 30)], [1.0], status=[AnswerStatus.TRUNCATED])
+    assert not near_confident(got, min_range_m=0.2, max_range_m=8.0, min_confidence=0.0).any()
+
+
 @pytest.mark.parametrize(("at_least", "counts"), [(0.0, [True, True]), (1e-6, [False, True])])
 def test_a_point_without_a_confidence_counts_only_where_none_is_asked_for(at_least, counts):
     got = sparse([(40, 30), (41, 30)], [1.0, 1.0], [math.nan, 0.5])

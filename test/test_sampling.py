@@ -100,11 +100,11 @@ def test_a_grid_finer_than_the_image_asks_each_pixel_once():
 
 
 def test_more_is_asked_near_an_edge():
-    config = SamplingConfig(method="gradient", points=200)
+    config = SamplingConfig(method="gradient", points=100)
     pixels = sample_pixels(config, image_with_edge(), everywhere(120, 80))
     near = np.abs(pixels[:, 0] - 59.5) < 2.0
-    assert near.mean() > 0.5  # those columns are 3 % of the image
-    assert (~near).sum() >= 10  # and plain walls are asked as well
+    assert near.mean() > 0.5  # those 320 pixels are 3 % of the image
+    assert (~near).sum() >= 2  # and plain walls are asked as well: 9 % of the weight is theirs
 
 
 def test_without_any_structure_every_pixel_has_the_same_chance():
