@@ -24,7 +24,10 @@ def tokenizer(request: pytest.FixtureRequest):
 
 def decode(tokenizer, ids: list[int], stop: tuple[str, ...] = (), **options) -> Answer:
     watch = GreedyDecoding(
-        tokenizer, [[]], **{"eos": frozenset(), "max_new_tokens": 99, "deadline": None} | options, stop=stop
+        tokenizer,
+        [[]],
+        **{"eos": frozenset(), "max_new_tokens": 99, "late": lambda: False} | options,
+        stop=stop,
     )
     seen = torch.zeros((1, 1), dtype=torch.int64)
     for token in ids:

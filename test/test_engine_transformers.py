@@ -177,7 +177,12 @@ def test_defaults_of_the_checkpoint_do_not_change_the_answer(engine: Transformer
 
 def test_the_end_of_text_token_ends_an_answer_and_is_not_part_of_it(engine: TransformersEngine) -> None:
     watch = hf_decoding.GreedyDecoding(
-        engine._encoder.tokenizer, [[1], [1]], eos=frozenset([7]), stop=(), max_new_tokens=3, deadline=None
+        engine._encoder.tokenizer,
+        [[1], [1]],
+        eos=frozenset([7]),
+        stop=(),
+        max_new_tokens=3,
+        late=lambda: False,
     )
     ids = torch.tensor([[1], [1]])
     for pair in ([5, 5], [7, 6], [9, 6]):
@@ -202,11 +207,32 @@ def test_the_deadline_ends_decoding_between_tokens(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(1000))
-    monkeypatch.setattr(hf_decoding, "time", types.SimpleNamespace(monotonic=lambda: next(ticks)))
-    monkeypatch.setattr("depthlm_ros.engines.transformers.time", types.SimpleNamespace(monotonic=lambda: 0))
+    clock = types.SimpleNamespace(monotonic=lambda: next(ticks))
+    monkeypatch.setattr("depthlm_ros.engines.transformers.time", clock)
     answers = engine.generate(prompts_of_two_frames()[:2], max_new_tokens=500, deadline=3)
     assert {a.finish for a in answers} == {Finish.DEADLINE}
     assert next(ticks) <= 6
+
+
+def test_a_cancelled_call_ends_between_tokens_and_the_next_one_is_not_affected(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def look_at_the_clock() -> float:
+        looks.append(1)
+        if len(looks) == 3:
+            engine.cancel()
+        return 0.0
+
+    monkeypatch.setattr(
+        "depthlm_ros.engines.transformers.time", types.SimpleNamespace(monotonic=look_at_the_clock)
+    )
+    prompts = prompts_of_two_frames()[:2]
+    answers = engine.generate(prompts, max_new_tokens=500, deadline=1.0)
+    assert Finish.DEADLINE in {a.finish for a in answers}
+    assert len(looks) <= 4
+    assert Finish.DEADLINE not in {a.finish for a in engine.generate(prompts, max_new_tokens=2, deadline=1.0)}
 
 
 def test_one_bad_prompt_fails_alone(engine: TransformersEngine) -> None:

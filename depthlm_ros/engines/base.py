@@ -107,8 +107,8 @@ class Answer:
     """What the model said to one prompt.
 
     Attributes:
-        text: The decoded text, without the prompt prefix and without special tokens. A stop string that
-            ended it is included.
+        text: The decoded text, without the prompt prefix and without special tokens. The token that completed
+            a stop string is included whole.
         tokens: The decoded tokens in order; their texts join to ``text``.
         finish: Why decoding ended.
         error: What failed, for ``Finish.ERROR``; else empty.
@@ -160,13 +160,20 @@ class VlmEngine(Protocol):
             prompts: The prompts. Those that share a frame share ``PromptImage.base``.
             max_new_tokens: The most tokens to decode per prompt.
             stop: Strings that end decoding once the decoded text contains one of them.
-            deadline: ``time.monotonic()`` seconds after which no new batch is begun; what was not answered
-                by then comes back with ``Finish.DEADLINE``. None waits as long as it takes.
+            deadline: ``time.monotonic()`` seconds after which no new batch and no new token is begun; what
+                was not answered by then comes back with ``Finish.DEADLINE``. None waits as long as it takes.
 
         Returns:
             One answer per prompt.
 
         Raises:
             EngineError: The engine as a whole failed and no answer can be had from it.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """End a ``generate`` that runs in another thread as soon as may be; without one, do nothing.
+
+        What it has not answered comes back with ``Finish.DEADLINE``. The next call is not affected.
         """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -36,6 +37,7 @@ class FakeEngine:
         self.prompts: list[Prompt] = []
         self.generate_calls = self.batches = self.entered = 0
         self.running = False
+        self._cancelled = threading.Event()
 
     @property
     def model_name(self) -> str:
@@ -70,10 +72,11 @@ class FakeEngine:
         if not self.running:
             raise EngineError("the engine is not started; use it in a with statement")
         self.generate_calls += 1
+        self._cancelled.clear()
         answers: list[Answer] = []
         for first in range(0, len(prompts), self._batch_size):
             batch = prompts[first : first + self._batch_size]
-            if deadline is not None and time.monotonic() > deadline:
+            if self._cancelled.is_set() or (deadline is not None and time.monotonic() > deadline):
                 answers += [Answer("", finish=Finish.DEADLINE)] * len(batch)
                 continue
             self.batches += 1
@@ -81,6 +84,10 @@ class FakeEngine:
                 time.sleep(self._delay_s)
             answers += [self._answer(prompt, max_new_tokens, stop) for prompt in batch]
         return answers
+
+    def cancel(self) -> None:
+        """End a call that is under way, before its next batch."""
+        self._cancelled.set()
 
     def _answer(self, prompt: Prompt, max_new_tokens: int, stop: Sequence[str]) -> Answer:
         self.prompts.append(prompt)

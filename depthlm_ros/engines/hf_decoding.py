@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from depthlm_ros.engines.base import Answer, Finish, Token
@@ -80,7 +79,7 @@ class GreedyDecoding:
         eos: Ids that end a sequence.
         stop: Strings that end a sequence once its decoded text contains one.
         max_new_tokens: The most tokens to decode per sequence.
-        deadline: ``time.monotonic()`` seconds after which decoding ends, or None.
+        late: Says, after each token, whether decoding is to end now.
     """
 
     def __init__(
@@ -91,11 +90,11 @@ class GreedyDecoding:
         eos: frozenset[int],
         stop: Sequence[str],
         max_new_tokens: int,
-        deadline: float | None,
+        late: Callable[[], bool],
     ) -> None:
         self._sequences = [_Sequence(TextStream(tokenizer, ids[-CONTEXT_TOKENS:])) for ids in contexts]
         self._eos, self._stop = eos, tuple(s for s in stop if s)
-        self._max_new_tokens, self._deadline = max_new_tokens, deadline
+        self._max_new_tokens, self._late = max_new_tokens, late
         self._logprobs: torch.Tensor | None = None
 
     def record(self, input_ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -129,7 +128,7 @@ class GreedyDecoding:
         for sequence, token, logprob in zip(self._sequences, *step, strict=True):
             if sequence.finish is None:
                 self._take(sequence, int(token), logprob)
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        if self._late():
             for sequence in self._sequences:
                 sequence.finish = sequence.finish or Finish.DEADLINE
         over = [sequence.finish is not None for sequence in self._sequences]

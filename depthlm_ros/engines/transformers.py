@@ -9,7 +9,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,7 @@ class TransformersEngine:
         self._device_name, self._dtype, self._attention = device, dtype, attention
         self._batch_size, self._max_image_pixels, self._threads = batch_size, max_image_pixels, threads
         self._lock = threading.Lock()
+        self._cancelled = threading.Event()
         self._model: Any = None
         self._encoder: Encoder | None = None
         self._device: torch.device | None = None
@@ -150,11 +151,20 @@ class TransformersEngine:
         with self._lock:
             if self._model is None or self._encoder is None:
                 raise EngineError("the engine is not started; use it in a with statement")
-            call = _Call(self._model, self._encoder, max_new_tokens, tuple(stop), deadline)
+            self._cancelled.clear()
+
+            def late() -> bool:
+                return self._cancelled.is_set() or (deadline is not None and time.monotonic() > deadline)
+
+            call = _Call(self._model, self._encoder, max_new_tokens, tuple(stop), late)
             answers: list[Answer] = []
             for first in range(0, len(prompts), self._batch_size):
                 answers += self._answer(call, prompts[first : first + self._batch_size])
             return answers
+
+    def cancel(self) -> None:
+        """End a call that is under way in another thread; see :meth:`VlmEngine.cancel`."""
+        self._cancelled.set()
 
     def _answer(self, call: _Call, prompts: Sequence[Prompt], *, may_split: bool = True) -> list[Answer]:
         """Answer one batch, whatever happens to it."""
@@ -205,17 +215,18 @@ class _Call:
     """One call of ``generate``: what is common to its batches."""
 
     def __init__(
-        self, model: Any, encoder: Encoder, max_new_tokens: int, stop: tuple[str, ...], deadline: float | None
+        self,
+        model: Any,
+        encoder: Encoder,
+        max_new_tokens: int,
+        stop: tuple[str, ...],
+        late: Callable[[], bool],
     ) -> None:
         self._model, self._encoder = model, encoder
-        self._max_new_tokens, self._stop, self._deadline = max_new_tokens, stop, deadline
+        self._max_new_tokens, self._stop, self.late = max_new_tokens, stop, late
         eos = model.generation_config.eos_token_id
         ends = [eos] if isinstance(eos, int) else (eos or [])
         self._eos = frozenset((*ends, encoder.tokenizer.eos_token_id)) - {None}
-
-    def late(self) -> bool:
-        """Whether the deadline has passed."""
-        return self._deadline is not None and time.monotonic() > self._deadline
 
     def run(self, prompts: Sequence[Prompt]) -> list[Answer]:
         """Run one batch; prompts that cannot be encoded fail alone."""
@@ -241,7 +252,7 @@ class _Call:
             eos=self._eos,
             stop=self._stop,
             max_new_tokens=self._max_new_tokens,
-            deadline=self._deadline,
+            late=self.late,
         )
         inputs = self._encoder.batch(encoded)
         if "pixel_values" in inputs:

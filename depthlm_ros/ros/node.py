@@ -135,8 +135,12 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
             self.destroy_subscription(source.sub)
         self._inputs = []
         worker, self.worker, self.newest = self.worker, None, None
-        if worker is not None and not worker.stop(STOP_S):
+        if worker is not None and not worker.stop(STOP_S, interrupt=self._cancel):
             self.get_logger().warning("the engine still works on its last batch; its answers are discarded")
+
+    def _cancel(self) -> None:
+        if self.pipeline is not None:
+            self.pipeline.cancel()
 
     def _release(self) -> None:
         if self.pipeline is None:

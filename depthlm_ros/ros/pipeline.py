@@ -104,6 +104,10 @@ class FramePipeline:
         """
         return self._estimator.ask(self.prepare(pair, max_age_s=max_age_s), pixels, deadline=deadline)
 
+    def cancel(self) -> None:
+        """End a question that is under way in another thread as soon as may be."""
+        self._estimator.engine.cancel()
+
     def prepare(self, pair: Pair, *, max_age_s: float) -> PreparedFrame:
         """Decode, rectify and resize a frame, or return what was prepared of it before."""
         age = self._age_s(pair.header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -56,8 +57,12 @@ class NewestFirstWorker(threading.Thread, Generic[Frame]):
                 self._changed.notify()
         return future
 
-    def stop(self, timeout_s: float) -> bool:
+    def stop(self, timeout_s: float, interrupt: Callable[[], None] = lambda: None) -> bool:
         """Take no more work, drop what waits, and wait for what runs.
+
+        Args:
+            timeout_s: The longest wait.
+            interrupt: Asks what runs to end early; called again and again, as a job may just be beginning.
 
         Returns:
             Whether the worker ended in time.
@@ -68,7 +73,10 @@ class NewestFirstWorker(threading.Thread, Generic[Frame]):
             while self._questions:
                 self._questions.popleft()[1].cancel()
             self._changed.notify()
-        self.join(timeout_s)
+        end = time.monotonic() + timeout_s
+        while self.is_alive() and time.monotonic() < end:
+            interrupt()
+            self.join(0.05)
         return not self.is_alive()
 
     def run(self) -> None:
