@@ -47,7 +47,7 @@ class Setup:
         assert version is not None
         self.site = venv / "lib" / "python{}.{}".format(*version) / "site-packages"
         self.env = self._environment()
-        self.identity = tools.digest(self.base_python, version, self.ros, venv)
+        self.identity = tools.digest(self.base_python, version, self.ros, str(venv))
 
     # --- what we start from ---------------------------------------------------------------------
 

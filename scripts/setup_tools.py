@@ -173,7 +173,7 @@ def ask_python(python: str, code: str, env: dict[str, str] | None = None) -> str
     """
     try:
         done = subprocess.run(
-            [python, "-c", code], capture_output=True, text=True, env=env, timeout=60, check=True
+            [python, "-c", code], capture_output=True, text=True, env=env, timeout=300, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
