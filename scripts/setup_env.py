@@ -213,9 +213,15 @@ class Setup:
         absent = [
             name for name in STANDINS if tools.ask_python(self.python, f"import {name}", self.env) is None
         ]
-        if absent and (ROOT / "standins" / "setup.py").exists():
-            self.env["DEPTHLM_STANDINS"] = " ".join(absent)
-            self._pip("standins", "--no-build-isolation", "--no-deps", str(ROOT / "standins"))
+        if not absent:
+            return
+        # Built from a copy: setuptools leaves its traces beside the sources.
+        copy = self.venv / "build-standins"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(ROOT / "standins", copy)
+        self.env["DEPTHLM_STANDINS"] = " ".join(absent)
+        self._pip("standins", "--no-build-isolation", "--no-deps", str(copy))
+        shutil.rmtree(copy, ignore_errors=True)
 
     def _write_links(self) -> None:
         (self.site / "depthlm_ros_checkout.pth").write_text(f"{ROOT}\n", encoding="utf-8")
