@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar
 
 import typer
 import yaml
@@ -83,6 +83,19 @@ def option_of(name: str, flag: str) -> Any:
     return typer.Option(flag, help=f"{describe(spec)} [default: {spec.default!r}]", show_default=False)
 
 
+EngineName = Annotated[str | None, option_of("engine.name", "--engine")]
+Checkpoint = Annotated[str | None, option_of("engine.checkpoint", "--checkpoint")]
+Profile = Annotated[str | None, option_of("engine.profile", "--profile")]
+Device = Annotated[str | None, option_of("engine.device", "--device")]
+Dtype = Annotated[str | None, option_of("engine.dtype", "--dtype")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of options; see `depthlm config`.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any option; repeatable.")
+]
+
+
 def build_config(config: Path | None, settings: list[str] | None, given: dict[str, Any]) -> DepthLMConfig:
     """The configuration of a command: defaults, then the file, then ``--set``, then its own options.
 
@@ -142,9 +155,3 @@ def _expected_errors() -> tuple[type[Exception], ...]:
 
     refusals = (BenchmarkError, CameraError, CanonicalError, ConfigError, EngineError, ImageError, InputError)
     return (*refusals, ProfileError, OSError)
-
-
-def make_directory(path: Path) -> Path:
-    """Make an output directory and return it."""
-    path.mkdir(parents=True, exist_ok=True)
-    return path

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthlm_ros.cli_common import (
+    Checkpoint,
+    ConfigFile,
+    Device,
+    Dtype,
+    EngineName,
     InputError,
     Pixel,
+    Profile,
+    Settings,
     build_config,
-    make_directory,
     one_line_errors,
-    option_of,
     pixel_option,
 )
 from depthlm_ros.config import DepthLMConfig
@@ -42,21 +47,19 @@ def estimate(
     grid: Annotated[
         str | None, typer.Option(metavar="CxR", help="Ask a regular grid of so many columns x rows.")
     ] = None,
-    engine: Annotated[str | None, option_of("engine.name", "--engine")] = None,
-    checkpoint: Annotated[str | None, option_of("engine.checkpoint", "--checkpoint")] = None,
-    profile: Annotated[str | None, option_of("engine.profile", "--profile")] = None,
-    device: Annotated[str | None, option_of("engine.device", "--device")] = None,
-    dtype: Annotated[str | None, option_of("engine.dtype", "--dtype")] = None,
+    engine: EngineName = None,
+    checkpoint: Checkpoint = None,
+    profile: Profile = None,
+    device: Device = None,
+    dtype: Dtype = None,
     rectified: Annotated[
         bool | None,
         typer.Option(
             "--rectified/--raw", help="What the image is; see camera.image_kind.", show_default=False
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of options; see `depthlm config`.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any option; repeatable.")
-    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
 ) -> None:
     """Estimate metric depth at pixels of an image.
 
@@ -103,7 +106,7 @@ def _run(
 
     image = read_image(image_path, max_megapixels=config.camera.max_megapixels)
     camera = _camera(config, camera_info, intrinsics, (image.shape[1], image.shape[0]))
-    make_directory(out)
+    out.mkdir(parents=True, exist_ok=True)
     with open_estimator(config) as estimator:
         frame = estimator.prepare(image, camera)
         sparse = estimator.ask(frame, pixels or estimator.sample(frame, config.sampling))

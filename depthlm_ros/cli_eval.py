@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from depthlm_ros.cli_common import build_config, one_line_errors, option_of
+from depthlm_ros.cli_common import (
+    Checkpoint,
+    ConfigFile,
+    Device,
+    Dtype,
+    EngineName,
+    Profile,
+    Settings,
+    build_config,
+    one_line_errors,
+)
 
 
 @one_line_errors
@@ -16,15 +26,13 @@ def evaluate(
     images: Annotated[Path, typer.Option(help="Directory that the image paths start from.")],
     out: Annotated[Path, typer.Option(help="Directory to write into.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
-    engine: Annotated[str | None, option_of("engine.name", "--engine")] = None,
-    checkpoint: Annotated[str | None, option_of("engine.checkpoint", "--checkpoint")] = None,
-    profile: Annotated[str | None, option_of("engine.profile", "--profile")] = None,
-    device: Annotated[str | None, option_of("engine.device", "--device")] = None,
-    dtype: Annotated[str | None, option_of("engine.dtype", "--dtype")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of options; see `depthlm config`.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any option; repeatable.")
-    ] = None,
+    engine: EngineName = None,
+    checkpoint: Checkpoint = None,
+    profile: Profile = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
 ) -> None:
     """Measure a checkpoint on labelled images.
 

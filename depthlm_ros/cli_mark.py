@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from depthlm_ros.cli_common import InputError, Pixel, make_directory, one_line_errors, pixel_option
+from depthlm_ros.cli_common import InputError, Pixel, one_line_errors, pixel_option
 from depthlm_ros.config import CameraConfig
 
 
@@ -42,7 +42,7 @@ def mark(
     limit = CameraConfig().max_megapixels
     source = read_image(image, max_megapixels=limit)
     view = CanonicalView(source, fx, fy, focal, max_pixels=limit * 1e6)
-    make_directory(out)
+    out.mkdir(parents=True, exist_ok=True)
     queries = [_write_query(view, query, index, out) for index, query in enumerate(pixel)]
     record = {"canonical_size": list(view.size), "queries": queries}
     (out / "mark.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from depthlm_ros.engines.base import RgbImage
 
 _LOG = logging.getLogger(__name__)
+
+_ORIENTATION = 0x0112
+"""The EXIF tag of the orientation; Pillow before 9.3 has no name for it."""
 
 _STEREO_FORMAT = "MPO"
 """Photographs of phones: a JPEG first, then a depth map or a second view, which is not an animation."""
@@ -81,7 +84,7 @@ def _check(name: str, image: Image.Image, max_megapixels: float) -> None:
         )
     if getattr(image, "is_animated", False) and image.format != _STEREO_FORMAT:
         raise ImageError(f"{name}: has {getattr(image, 'n_frames', 'several')} frames: save the one you mean")
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation != 1:
         _LOG.warning(
             "%s: its EXIF orientation %s is not applied; pixels are counted as the file stores them",

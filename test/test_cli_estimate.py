@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from depthlm_ros.cli import app
 from depthlm_ros.engines.base import EngineError
-from depthlm_ros.engines.factory import CHECKPOINTS
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.profile import CheckpointProfile
 
@@ -152,10 +151,6 @@ def test_eval_prints_the_model_beside_the_trivial_predictors(photo, checkpoint, 
     assert "absent.png: there is no such file" in failed.output
 
 
-@pytest.mark.skipif(
-    not (CHECKPOINTS / "embedded" / "config.json").is_file(),
-    reason="the embedded checkpoint is not built yet",
-)
 def test_the_embedded_checkpoint_answers(tmp_path):
     pytest.importorskip("torch", reason="torch is absent: the embedded checkpoint cannot run")
     result = run("render", "--out", tmp_path, "--scenes", 1, "--seed", 5)

@@ -77,7 +77,7 @@ def rank_correlation(truth: Sequence[Floats], predicted: Sequence[Floats]) -> fl
         if answered.sum() < 3 or np.ptp(z[answered]) == 0.0:
             continue
         constant = np.ptp(guess[answered]) == 0.0
-        values.append(0.0 if constant else float(spearmanr(z[answered], guess[answered]).statistic))
+        values.append(0.0 if constant else float(spearmanr(z[answered], guess[answered])[0]))
     return float(np.median(values)) if values else None
 
 
