@@ -225,6 +225,9 @@ class Setup:
 
     def _write_links(self) -> None:
         (self.site / "depthlm_ros_checkout.pth").write_text(f"{ROOT}\n", encoding="utf-8")
+        # ROS 2 before kilted reads the old name; kilted warns about it.
+        old_ros = bool(self.ros) and self.ros.split()[0] in ("humble", "iron", "jazzy")
+        variables = ["FASTDDS_DEFAULT_PROFILES_FILE", *["FASTRTPS_DEFAULT_PROFILES_FILE"] * old_ros]
         profile = shlex.quote(str(ROOT / "config" / "fastdds.xml"))
         lines = [
             "# Source this to use the virtual environment with our messages: . .venv/env.sh",
@@ -238,10 +241,7 @@ class Setup:
                 ]
             ),
             # Large images over BEST_EFFORT need it; a profile of the user's own wins.
-            *(
-                f': "${{{name}:={profile}}}" && export {name}'
-                for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-            ),
+            *(f': "${{{name}:={profile}}}" && export {name}' for name in variables),
         ]
         env_file = self.venv / "env.sh"
         env_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
