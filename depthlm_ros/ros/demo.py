@@ -65,7 +65,7 @@ def run_demo(out: Path, *, frames: int = 24, timeout_s: float = 300.0, seed: int
         commands = {
             "recorder": _command("recorder", {"out": str(out), "frames": frames}, heard),
             "camera": _command("camera_sim", {"seed": seed}, camera),
-            "node": _command("node", {"lifecycle.autostart": True}, camera),
+            "node": _command("node", {"lifecycle.autostart": True, "engine.threads": 1}, camera),
         }
         parts = [_start(name, command, env) for name, command in commands.items()]
         try:
@@ -89,9 +89,14 @@ def _environment(logs: Path) -> Iterator[dict[str, str]]:
     env["PYTHONUNBUFFERED"] = "1"
     profile = REPOSITORY / "config" / "fastdds.xml"
     if profile.is_file():
-        env.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
-        env.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+        env.setdefault(profile_variable(), str(profile))
     yield env
+
+
+def profile_variable() -> str:
+    """The environment variable from which this ROS distribution's Fast DDS takes its profile."""
+    old = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+    return "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
 def _command(module: str, parameters: dict[str, object], remaps: dict[str, str]) -> list[str]:

@@ -126,8 +126,8 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         self._inputs = [images, infos]
         self._pairs = ApproximateTimeSynchronizer(self._inputs, stream.sync_queue, stream.sync_slop_s)
         self._pairs.registerCallback(self._on_pair)
-        topics = " and ".join(filter(None, (i.topic for i in self._inputs)))
-        self.get_logger().info(f"active: waiting for {topics}")
+        names = " and ".join(self.resolve_topic_name(name) for name in (topic, "camera_info"))
+        self.get_logger().info(f"active: waiting for {names}")
 
     def _halt(self) -> None:
         self._active = False
@@ -212,7 +212,7 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
     def _watch(self) -> None:
         """Once a second: diagnostics, and what to look at when nothing arrives."""
         state = "active" if self._active else ("inactive" if self.pipeline else "unconfigured")
-        name = f"{self.get_name()}: depth"
+        name = f"{self.get_fully_qualified_name()[1:]}: depth"
         stamp = self.get_clock().now().to_msg()
         stall_s = self.config.stream.stall_s
         self._diagnostics.publish(self.health.diagnostics(stamp, name, state, stall_s))
@@ -220,7 +220,8 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
             self.health.say(
                 "no_camera_info",
                 f"{self._images_seen} images came but none with a CameraInfo of the same stamp on "
-                f"{self._inputs[1].topic}: publish it, remap camera_info, or raise stream.sync_slop_s",
+                f"{self.resolve_topic_name('camera_info')}: publish it, remap camera_info, or raise "
+                "stream.sync_slop_s",
             )
         last = self.health.last_frame
         if self._active and last is not None and time.monotonic() - last > stall_s:

@@ -37,6 +37,7 @@ def _ros_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         os.environ["ROS_LOCALHOST_ONLY"] = "1"
         os.environ["ROS_LOG_DIR"] = str(tmp_path_factory.mktemp("ros_log"))
-        for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
-            os.environ.setdefault(name, str(REPOSITORY / "config" / "fastdds.xml"))
+        from depthlm_ros.ros.demo import profile_variable
+
+        os.environ.setdefault(profile_variable(), str(REPOSITORY / "config" / "fastdds.xml"))
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -9,7 +10,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +79,9 @@ def info_message(header: Header, **changes: Any) -> CameraInfo:
 class NodeProcess:
     """The node, started as a user starts it, its log collected."""
 
-    def __init__(self, *parameters: str, module: str = "depthlm_ros.ros.node") -> None:
-        command = [sys.executable, "-m", module, "--ros-args", "-r", "__ns:=/robot"]
-        for parameter in ("sampling.columns:=3", "sampling.rows:=2", *parameters):
+    def __init__(self, *parameters: str, namespace: str = "/robot") -> None:
+        command = [sys.executable, "-m", "depthlm_ros.ros.node", "--ros-args", "-r", f"__ns:={namespace}"]
+        for parameter in ("engine.threads:=1", "sampling.columns:=3", "sampling.rows:=2", *parameters):
             command += ["-p", parameter]
         self.log: list[str] = []
         self.process = subprocess.Popen(
@@ -115,13 +117,29 @@ class NodeProcess:
         return code
 
 
+@contextmanager
+def alone(*parameters: str) -> Iterator[tuple[NodeProcess, Bench]]:
+    """A node and a bench in a namespace of their own, beside those of other tests."""
+    namespace = f"/robot_{next(_namespaces)}"
+    node, bench = NodeProcess(*parameters, namespace=namespace), Bench(namespace)
+    try:
+        yield node, bench
+    finally:
+        bench.close()
+        if node.process.poll() is None:
+            assert node.end() == 0, "\n".join(node.log)
+
+
+_namespaces = itertools.count(1)
+
+
 class Bench(Node):
     """Publishes frames, keeps what the node publishes."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = "/robot") -> None:
         self.ros = rclpy.Context()
         rclpy.init(context=self.ros)
-        super().__init__("bench", namespace="/robot", context=self.ros)
+        super().__init__("bench", namespace=namespace, context=self.ros)
         qos = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
         self.images = self.create_publisher(Image, "image", qos)
         self.compressed = self.create_publisher(CompressedImage, "image/compressed", qos)
@@ -206,5 +224,10 @@ class Bench(Node):
     def counters(self) -> dict[str, str]:
         """The newest diagnostics of the node."""
         self.got["diagnostics"].clear()
-        array = self.wait(lambda: self.got["diagnostics"])[-1]
-        return {v.key: v.value for v in array.status[0].values}
+
+        def own() -> list[Any]:
+            return [
+                m for m in self.got["diagnostics"] if m.status[0].name.startswith(self.get_namespace()[1:])
+            ]
+
+        return {v.key: v.value for v in self.wait(own)[-1].status[0].values}

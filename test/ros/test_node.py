@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy: run `make setup`, or source ROS 2")
 
-from graph import FOCAL, HEIGHT, WIDTH, Bench, NodeProcess, image_message, info_message, picture
+from graph import FOCAL, HEIGHT, WIDTH, Bench, NodeProcess, alone, image_message, info_message, picture
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
@@ -148,18 +147,14 @@ def test_a_camera_that_dies_is_reported_and_its_return_answered(bench: Bench, no
 
 
 def test_images_without_camera_info_are_said() -> None:
-    lonely, bench = NodeProcess("lifecycle.autostart:=true"), Bench()
-    try:
+    with alone("lifecycle.autostart:=true") as (node, bench):
         bench.wait(lambda: bench.state() == "active", 60.0)
 
         def said() -> list[str]:
             bench.images.publish(image_message(bench.header()))
-            return lonely.logged("none with a CameraInfo")
+            return node.logged("none with a CameraInfo")
 
-        assert "/robot/camera_info" in bench.wait(said)[0]
-    finally:
-        bench.close()
-        assert lonely.end() == 0
+        assert f"{bench.get_namespace()}/camera_info" in bench.wait(said)[0]
 
 
 def test_the_newest_frame_wins_and_no_stamp_comes_twice(bench: Bench) -> None:
@@ -239,14 +234,10 @@ def test_deactivating_stops_and_activating_resumes(bench: Bench) -> None:
 
 
 def test_configure_fails_with_a_sentence_when_the_engine_cannot_start() -> None:
-    node, bench = NodeProcess("engine.checkpoint:=/nowhere/at/all"), Bench()
-    try:
+    with alone("engine.checkpoint:=/nowhere/at/all") as (node, bench):
         assert not bench.transition(Transition.TRANSITION_CONFIGURE)
         assert bench.state() == "unconfigured"
         assert "/nowhere/at/all" in bench.wait(lambda: node.logged("cannot configure"))[0]
-    finally:
-        bench.close()
-        assert node.end() == 0
 
 
 def test_a_wrong_parameter_file_ends_the_process_with_the_reason() -> None:
@@ -257,11 +248,7 @@ def test_a_wrong_parameter_file_ends_the_process_with_the_reason() -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_a_query_ends_the_process_cleanly(signum: int) -> None:
-    node, bench = (
-        NodeProcess("lifecycle.autostart:=true", "sampling.columns:=40", "sampling.rows:=30"),
-        Bench(),
-    )
-    try:
+    with alone("lifecycle.autostart:=true", "sampling.columns:=40", "sampling.rows:=30") as (node, bench):
         bench.wait(lambda: bench.state() == "active", 60.0)
         bench.send()
         bench.spin(0.5)
@@ -269,16 +256,11 @@ def test_a_signal_in_the_middle_of_a_query_ends_the_process_cleanly(signum: int)
         assert node.end(signum) == 0, "\n".join(node.log)
         assert time.monotonic() - started < 4.0
         assert not node.logged("Traceback"), "\n".join(node.log)
-    finally:
-        bench.close()
-        if node.process.poll() is None:
-            os.killpg(node.process.pid, signal.SIGKILL)
 
 
 def test_compressed_images_are_decoded() -> None:
     cv2 = pytest.importorskip("cv2")
-    node, bench = NodeProcess("lifecycle.autostart:=true", "stream.transport:=compressed"), Bench()
-    try:
+    with alone("lifecycle.autostart:=true", "stream.transport:=compressed") as (_, bench):
         bench.wait(lambda: bench.state() == "active", 60.0)
         ok, png = cv2.imencode(".png", picture()[..., ::-1])
         assert ok
@@ -291,12 +273,8 @@ def test_compressed_images_are_decoded() -> None:
             return [m for m in bench.got["sparse_depth"] if m.header.stamp == header.stamp]
 
         assert bench.wait(answered)
-        bench.compressed.publish(
-            CompressedImage(header=(h := bench.header()), format="jpeg", data=b"\xff\xd8no")
-        )
-        bench.infos.publish(info_message(h))
+        broken = bench.header()
+        bench.compressed.publish(CompressedImage(header=broken, format="jpeg", data=b"\xff\xd8no"))
+        bench.infos.publish(info_message(broken))
         bench.wait(lambda: bench.counters().get("dropped/bad_image") == "1")
         assert bench.wait(answered)
-    finally:
-        bench.close()
-        assert node.end() == 0
