@@ -146,7 +146,8 @@ class DepthEstimator:
             confidence[index], sigma[index] = calibrated(probability, parsed.metres, self.profile.calibration)
         if self.profile.depth_convention == "range":
             cosine = z_per_metre_of_range(uv, frame.camera).astype(np.float32)
-            depth, sigma = depth * cosine, sigma * cosine
+            depth *= cosine
+            sigma *= cosine
         columns = np.clip(uv[:, 0], 0, frame.camera.width - 1)
         rows = np.clip(uv[:, 1], 0, frame.camera.height - 1)
         return SparseDepth(

@@ -116,6 +116,7 @@ def draw_overlay(
 def top_view(
     sparse: SparseDepth,
     *,
+    obstacles: npt.NDArray[np.bool_] | None = None,
     size: tuple[int, int] = (480, 480),
     max_range_m: float | None = None,
     near: float | None = None,
@@ -125,6 +126,7 @@ def top_view(
 
     Args:
         sparse: The points.
+        obstacles: Which of the points count as obstacles, shape (N,); the others are grey. None colours all.
         size: Width and height of the picture in pixels.
         max_range_m: Metres from the bottom to the top; None suits the depths. Farther points are left out.
         near: Metres at the red end of the colours; None suits the depths.
@@ -152,6 +154,8 @@ def top_view(
     ok = sparse.answered
     ok = ok & (np.where(ok, sparse.depth, 0.0) <= reach)
     rgb = colours(sparse.depth[ok], low, high)
+    if obstacles is not None:
+        rgb[~obstacles[ok]] = _UNANSWERED
     for (x, _, z), colour in zip(sparse.points()[ok].tolist(), rgb.tolist(), strict=True):
         place = (round(camera[0] + x * scale), round(camera[1] - z * scale))
         if abs(place[0]) < 32767:

@@ -1,7 +1,6 @@
 """Pictures: what is drawn where, in which colour, and that nothing breaks at the edges."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -95,15 +94,3 @@ def test_the_top_view_has_right_to_the_right_and_far_above():
     assert picture[399 - 200, 200 + 40].tolist() == colours(5.0, 1.0, 10.0).tolist()
     beyond = top_view(sparse_at([[200, 120]], [50.0]), max_range_m=10.0)
     assert (beyond == top_view(sparse_at([], []), max_range_m=10.0)).all()
-
-
-def test_an_overlay_is_fast_enough_for_a_debug_topic():
-    rng = np.random.default_rng(0)
-    sparse = sparse_at(rng.integers(0, 480, (96, 2)), rng.uniform(0.5, 8.0, 96), (640, 480))
-    source = image((640, 480))
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        draw_overlay(source, sparse)
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.05

@@ -20,7 +20,12 @@ from depthlm_ros.training.calibrate import (  # noqa: E402
     fit_calibration,
     pool_adjacent_violators,
 )
-from depthlm_ros.training.config import ModelConfig, StageConfig, TrainingConfig, TrainingConfigError  # noqa: E402
+from depthlm_ros.training.config import (  # noqa: E402
+    ModelConfig,
+    StageConfig,
+    TrainingConfig,
+    TrainingConfigError,
+)
 from depthlm_ros.training.export import export_checkpoint  # noqa: E402
 from depthlm_ros.training.losses import DepthHeads, answer_mask, cell_depths, pointed_tokens  # noqa: E402
 from depthlm_ros.training.model import answer_logits, build_model, tower_tokens  # noqa: E402

@@ -73,7 +73,7 @@ def run_demo(out: Path, *, frames: int = 24, timeout_s: float = 300.0, seed: int
         finally:
             _stop(parts)
     summary: dict[str, object] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    console.print(_table(summary))
+    _print_table(summary, console)
     console.print(f"Written to {out}/: contact_sheet.png, cloud.ply, demo.mcap, summary.json")
     return summary
 
@@ -171,10 +171,10 @@ def _stop(parts: list[_Part]) -> None:
             part.process.wait()
 
 
-def _table(summary: dict[str, object]) -> Table:
+def _print_table(summary: dict[str, object], console: Console) -> None:
     """The closing table: our numbers beside the trivial predictors'."""
     table = Table(title=f"{summary['model']}: {summary['frames']} frames", title_justify="left")
-    for column in ("", "delta1", "AbsRel", "RMSE [m]"):
+    for column in ("", "delta1", "AbsRel", "RMSE (m)"):
         table.add_column(column, justify="left" if not column else "right")
     predictors = summary["predictors"]
     assert isinstance(predictors, dict)
@@ -182,10 +182,10 @@ def _table(summary: dict[str, object]) -> Table:
         table.add_row(name.replace("_", " "), *(f"{row[k]:.3f}" for k in ("delta1", "abs_rel", "rmse")))
     latency = summary["latency_s"]
     assert isinstance(latency, dict)
-    table.caption = (
+    console.print(table)
+    console.print(
         f"{summary['points_answered']} of {summary['points_asked']} points answered, "
-        f"{summary['points_per_s']:.1f} points/s; camera to cloud {latency['median']:.2f} s median, "
-        f"{latency['p95']:.2f} s p95; {summary['frames_dropped']} of {summary['frames_in']} frames dropped "
-        "for newer ones or as too old"
+        f"{summary['points_per_s']:.1f} points/s\n"
+        f"camera to cloud {latency['median']:.2f} s median, {latency['p95']:.2f} s p95\n"
+        f"{summary['frames_in']} frames came; {summary['frames_dropped']} were dropped for newer ones"
     )
-    return table

@@ -189,4 +189,4 @@ def _cloud(header: Header, names: tuple[str, ...], columns: list[npt.NDArray[np.
 
 def _fill(msg: Image, array: npt.NDArray[np.generic]) -> None:
     """Copy an array into ``msg.data`` as one block; assigning a flat array would check every byte."""
-    msg.data.frombytes(memoryview(np.ascontiguousarray(array)).cast("B"))
+    msg.data.frombytes(np.ascontiguousarray(array).data.cast("B"))

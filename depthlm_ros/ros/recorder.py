@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -62,7 +63,7 @@ class Recorder(Node):  # type: ignore[misc]
     @property
     def done(self) -> bool:
         """Whether enough frames were collected."""
-        return len(self.frames) >= self._wanted
+        return bool(len(self.frames) >= self._wanted)
 
     def _on_bytes(self, name: str, data: bytes) -> None:
         if self.done:
@@ -87,11 +88,12 @@ class Recorder(Node):  # type: ignore[misc]
         if not all(stamp in self._waiting[name] for name in needed):
             return
         image, info, truth, _, obstacles, sparse = (self._waiting[name].pop(stamp) for name in needed)
+        answers = _from_message(sparse, image, info)
         frame = RecordedFrame(
             rgb=np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3),
             truth=np.frombuffer(truth.data, "<f4").reshape(truth.height, truth.width),
-            sparse=_from_message(sparse, image, info),
-            obstacles=int(obstacles.width),
+            sparse=answers,
+            obstacles=_among(obstacles, answers),
             latency_s=self._arrival.pop(stamp),
             received=time.monotonic(),
             counters={
@@ -111,6 +113,13 @@ class Recorder(Node):  # type: ignore[misc]
         """
         self._bag.__exit__(None, None, None)
         write_report(self.frames, self._out)
+
+
+def _among(cloud: PointCloud2, answers: SparseDepth) -> npt.NDArray[np.bool_]:
+    """Which asked pixels a cloud of x, y, z holds; both come from the same numbers."""
+    points = np.frombuffer(cloud.data, "<f4").reshape(cloud.width, -1)[:, :3]
+    held = {tuple(point) for point in points.tolist()}
+    return np.array([tuple(point) in held for point in answers.points().tolist()], dtype=np.bool_)
 
 
 def _from_message(msg: SparseDepthMsg, image: Image, info: CameraInfo) -> SparseDepth:

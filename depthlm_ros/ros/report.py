@@ -31,7 +31,7 @@ class RecordedFrame:
         rgb: The camera's image, shape (H, W, 3), uint8.
         truth: Exact z-depth in metres, shape (H, W), inf where there is only sky.
         sparse: What the node answered.
-        obstacles: Points of the obstacle cloud.
+        obstacles: Which of the asked pixels the obstacle cloud holds, shape (N,).
         latency_s: From the image's stamp to the arrival of its cloud.
         received: ``time.monotonic()`` when the frame was complete.
         counters: The node's counters at that time.
@@ -40,7 +40,7 @@ class RecordedFrame:
     rgb: RgbImage
     truth: Floats
     sparse: SparseDepth
-    obstacles: int
+    obstacles: npt.NDArray[np.bool_]
     latency_s: float
     received: float
     counters: dict[str, int]
@@ -102,12 +102,12 @@ def contact_sheet(frames: list[RecordedFrame], rows: int = SHEET_ROWS) -> RgbIma
             draw_overlay(frame.rgb, frame.sparse, near=near, far=far),
             _cells(frame.sparse, near, far),
             colourise_depth(frame.truth, near, far),
-            top_view(frame.sparse, near=near, far=far, max_range_m=far * 1.1),
+            top_view(frame.sparse, obstacles=frame.obstacles, near=near, far=far, max_range_m=far * 1.1),
         )
         lines.append(np.hstack([_tile(tile) for tile in tiles]))
     title = np.full((28, lines[0].shape[1], 3), 24, np.uint8)
     width = lines[0].shape[1] // 4
-    for column, text in enumerate(("asked pixels", "answered depth", "exact depth", "points from above")):
+    for column, text in enumerate(("asked pixels", "answered depth", "exact depth", "obstacles from above")):
         place = (8 + column * width, 19)
         cv2.putText(title, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (235, 235, 235), 1, cv2.LINE_AA)
     return np.asarray(np.vstack([title, *lines]), dtype=np.uint8)

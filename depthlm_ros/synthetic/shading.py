@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from depthlm_ros.synthetic import texture
 from depthlm_ros.synthetic.cameras import Floats, Intrinsics, Pose
@@ -83,7 +84,9 @@ def _per_pixel(rows: Floats, hits: Hits) -> Floats:
     return images
 
 
-def _curved(point: Floats, half: Floats, is_ellipsoid: np.ndarray) -> tuple[Floats, tuple[Floats, Floats]]:
+def _curved(
+    point: Floats, half: Floats, is_ellipsoid: npt.NDArray[np.bool_]
+) -> tuple[Floats, tuple[Floats, Floats]]:
     """Local normals and (u, v) of frustums and ellipsoids."""
     x, y, z = point
     radius = np.sqrt(x * x + y * y) + np.float32(1e-9)

@@ -74,7 +74,8 @@ def albedo(
         period = material["wave_period"][wavy]
         fade = np.clip(1.5 - 2 * footprint_u[wavy] / period, 0, 1)
         brightness[wavy] += material["wave"][wavy] * fade * np.sin(u[wavy] * (2 * np.pi / period))
-    return color * np.maximum(brightness, 0.05)
+    painted: Floats = color * np.maximum(brightness, 0.05)
+    return painted
 
 
 def _cells(
