@@ -123,21 +123,25 @@ def z_per_metre_of_range(pixels: npt.ArrayLike, camera: PinholeCamera) -> npt.ND
     return np.asarray(1.0 / np.linalg.norm(rays(pixels, camera), axis=-1), dtype=np.float64)
 
 
-def near_confident(
-    sparse: SparseDepth, *, min_range_m: float, max_range_m: float, min_confidence: float
-) -> npt.NDArray[np.bool_]:
-    """Which answered points count as obstacles.
+def confident(sparse: SparseDepth, min_confidence: float) -> npt.NDArray[np.bool_]:
+    """Which answered points are sure enough.
 
     Args:
         sparse: The points.
-        min_range_m: Nearer ones (Euclidean, metres) do not count.
-        max_range_m: Farther ones do not count.
-        min_confidence: Less confident ones do not count; 0 also admits points without a confidence.
+        min_confidence: Less confident ones are not; 0 also admits points without a confidence.
 
     Returns:
         Booleans of shape (N,).
     """
-    distance = np.linalg.norm(sparse.points(), axis=1)
     sure = (sparse.confidence >= min_confidence) | (min_confidence == 0.0)
-    near = (distance >= min_range_m) & (distance <= max_range_m)
-    return np.asarray(sparse.answered & near & sure, dtype=np.bool_)
+    return np.asarray(sparse.answered & sure, dtype=np.bool_)
+
+
+def within_range(sparse: SparseDepth, min_range_m: float, max_range_m: float) -> npt.NDArray[np.bool_]:
+    """Which points lie between two Euclidean distances from the camera, in metres.
+
+    Returns:
+        Booleans of shape (N,); false without an answer.
+    """
+    distance = np.linalg.norm(sparse.points(), axis=1)
+    return np.asarray((distance >= min_range_m) & (distance <= max_range_m), dtype=np.bool_)

@@ -12,13 +12,21 @@ from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.geometry import (
     SparseDepth,
     backproject,
-    near_confident,
+    confident,
     project,
     rays,
+    within_range,
     z_per_metre_of_range,
 )
 
 CAMERA = PinholeCamera.from_intrinsics(100.0, 50.0, 40.0, 30.0, 80, 60)
+
+
+def near_confident(got: SparseDepth, *, min_range_m: float, max_range_m: float, min_confidence: float):
+    """What the node publishes as obstacles."""
+    return confident(got, min_confidence) & within_range(got, min_range_m, max_range_m)
+
+
 OK, NO = AnswerStatus.OK, AnswerStatus.NO_NUMBER
 
 

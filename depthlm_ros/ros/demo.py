@@ -142,7 +142,7 @@ def _watch(parts: list[_Part], frames: int, timeout_s: float, console: Console) 
                 raise DemoError(_last_words(ended, f"ended with exit code {ended.process.returncode}"))
             if time.monotonic() > give_up:
                 raise DemoError(
-                    f"not done within {timeout_s:g} s.\n" + "\n".join(_last_words(p, "said") for p in parts)
+                    f"not done within {timeout_s:g} s. " + " ".join(_last_words(p, "runs") for p in parts)
                 )
             try:
                 line = json.loads(recorder.lines.get(timeout=0.2))
@@ -155,8 +155,8 @@ def _watch(parts: list[_Part], frames: int, timeout_s: float, console: Console) 
 
 
 def _last_words(part: _Part, what: str) -> str:
-    said = "\n  ".join(part.errors) or "nothing"
-    return f"{part.name} {what}; its last lines:\n  {said}"
+    said = " | ".join(list(part.errors)[-3:]) or "nothing"
+    return f"{part.name} {what}; its last lines: {said}"
 
 
 def _stop(parts: list[_Part]) -> None:

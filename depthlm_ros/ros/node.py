@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from depthlm_ros.config import ConfigError
 from depthlm_ros.engines.base import EngineError
-from depthlm_ros.geometry import SparseDepth, near_confident
+from depthlm_ros.geometry import SparseDepth, confident, within_range
 from depthlm_ros.msg import SparseDepth as SparseDepthMsg
 from depthlm_ros.overlay import draw_overlay
 from depthlm_ros.profile import ProfileError
@@ -194,17 +194,26 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         self._depth_pub.publish(messages.depth_image(sparse, header))
         self._info_pub.publish(messages.rectified_info(sparse.camera, header))
         self._points_pub.publish(messages.point_cloud(sparse, header))
-        limits = self.config.obstacles
-        obstacles = near_confident(
-            sparse, min_range_m=limits.min_range_m, max_range_m=limits.max_range_m,
-            min_confidence=limits.min_confidence,
-        )  # fmt: skip
-        self._obstacles_pub.publish(messages.obstacle_cloud(sparse, obstacles, header))
+        self._publish_obstacles(sparse, header)
         self._sparse_pub.publish(
             messages.sparse_depth(sparse, header, latency_s=latency, counters=self.health.counters())
         )
         if self._debug_pub.get_subscription_count():
             self._debug_pub.publish(messages.rgb_image(draw_overlay(source, sparse), header))
+
+    def _publish_obstacles(self, sparse: SparseDepth, header: Header) -> None:
+        """An empty cloud says "looked, nothing there"; where no point is sure, nothing is said at all."""
+        limits = self.config.obstacles
+        sure = confident(sparse, limits.min_confidence)
+        if not sure.any():
+            self.health.say(
+                "unsure",
+                f"no point reaches obstacles.min_confidence ({limits.min_confidence:g}), so ~/obstacles is not "
+                "published; lower it, or calibrate the checkpoint if all confidences are NaN",
+            )
+            return
+        near = within_range(sparse, limits.min_range_m, limits.max_range_m)
+        self._obstacles_pub.publish(messages.obstacle_cloud(sparse, sure & near, header))
 
     def _worker_failed(self, error: BaseException) -> None:
         self.health.dropped_frame("internal", f"{type(error).__name__}: {error}")

@@ -84,10 +84,12 @@ class Recorder(Node):  # type: ignore[misc]
 
     def _collect(self, stamp: int) -> None:
         """Take a frame as soon as everything of its stamp is here."""
-        needed = ("image", "camera_info", "depth_truth", "points", "obstacles", "sparse_depth")
+        needed = ("image", "camera_info", "depth_truth", "points", "sparse_depth")
         if not all(stamp in self._waiting[name] for name in needed):
             return
-        image, info, truth, _, obstacles, sparse = (self._waiting[name].pop(stamp) for name in needed)
+        image, info, truth, _, sparse = (self._waiting[name].pop(stamp) for name in needed)
+        # The node leaves the obstacles out where no point is sure; it publishes them before sparse_depth.
+        obstacles = self._waiting["obstacles"].pop(stamp, None)
         answers = _from_message(sparse, image, info)
         frame = RecordedFrame(
             rgb=np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3),
@@ -115,8 +117,10 @@ class Recorder(Node):  # type: ignore[misc]
         write_report(self.frames, self._out)
 
 
-def _among(cloud: PointCloud2, answers: SparseDepth) -> npt.NDArray[np.bool_]:
+def _among(cloud: PointCloud2 | None, answers: SparseDepth) -> npt.NDArray[np.bool_]:
     """Which asked pixels a cloud of x, y, z holds; both come from the same numbers."""
+    if cloud is None or not cloud.width:
+        return np.zeros(len(answers.pixels), dtype=np.bool_)
     points = np.frombuffer(cloud.data, "<f4").reshape(cloud.width, -1)[:, :3]
     held = {tuple(point) for point in points.tolist()}
     return np.array([tuple(point) in held for point in answers.points().tolist()], dtype=np.bool_)

@@ -44,7 +44,7 @@ def depth_of(msg: Image) -> np.ndarray:
 def test_every_output_carries_the_stamp_frame_and_size_of_its_image(bench: Bench) -> None:
     header = bench.send(image_message(bench.header("left_optical")), None)
     sparse = bench.wait_for("sparse_depth", header)
-    for name in ("depth/image", "depth/camera_info", "points", "obstacles", "sparse_depth", "debug/image"):
+    for name in ("depth/image", "depth/camera_info", "points", "sparse_depth", "debug/image"):
         msg = bench.wait_for(name, header)
         assert msg.header == header, name
     assert sparse.header.frame_id == "left_optical"
@@ -101,6 +101,18 @@ def test_a_binned_crop_is_understood(bench: Bench) -> None:
     out = bench.wait_for("depth/camera_info", header)
     assert (out.width, out.height) == (WIDTH, HEIGHT)
     assert (out.p[0], out.p[2], out.p[6]) == (FOCAL, (200 - 40) / 2, (150 - 20) / 2)
+
+
+def test_obstacles_are_left_out_where_no_point_is_sure(bench: Bench, node: NodeProcess) -> None:
+    assert bench.set_parameter("obstacles.min_confidence", 1.0) == (True, "")
+    header = bench.send()
+    bench.wait_for("sparse_depth", header)
+    bench.spin(0.3)
+    assert not [m for m in bench.got["obstacles"] if m.header.stamp == header.stamp]
+    assert node.logged("~/obstacles is not published")
+    assert bench.set_parameter("obstacles.min_confidence", 0.0) == (True, "")
+    header = bench.send()
+    assert bench.wait_for("obstacles", header).width > 0
 
 
 def test_outputs_are_reliable_and_inputs_best_effort(bench: Bench) -> None:
