@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -82,7 +83,11 @@ def full_definition(name: str) -> str:
 
 
 def _definition(package: str, message: str) -> str:
-    share = Path(get_package_share_directory(package))
+    try:
+        share = Path(get_package_share_directory(package))
+    except (LookupError, OSError):
+        # A virtual environment is a prefix of its own, found without sourcing anything.
+        share = Path(sys.prefix) / "share" / package
     return (share / "msg" / f"{message}.msg").read_text(encoding="utf-8")
 
 
