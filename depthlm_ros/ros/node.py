@@ -28,7 +28,7 @@ from depthlm_ros.profile import ProfileError
 from depthlm_ros.ros import messages, parameters
 from depthlm_ros.ros.health import Health
 from depthlm_ros.ros.pipeline import FramePipeline, FrameRefusedError, Pair
-from depthlm_ros.ros.queries import QueryService
+from depthlm_ros.ros.queries import MAX_WAITING, QueryService
 from depthlm_ros.ros.worker import NewestFirstWorker
 from depthlm_ros.session import open_estimator
 
@@ -49,7 +49,7 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         self.worker: NewestFirstWorker[Pair] | None = None
         self._active = False
         self._resources = contextlib.ExitStack()
-        self._images_seen = 0
+        self._images_seen, self._activated, self._image_topic = 0, 0.0, "image"
         self._inputs: list[Subscriber] = []
         self._input_group = MutuallyExclusiveCallbackGroup()
         self._watch_group = MutuallyExclusiveCallbackGroup()
@@ -80,13 +80,14 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe, and begin to answer."""
+        result = super().on_activate(state)
         self.health.reset()
-        self._images_seen = 0
+        self._images_seen, self._activated = 0, time.monotonic()
         self.worker = NewestFirstWorker(self._process, self._worker_failed)
         self.worker.start()
         self._active = True
         self._subscribe()
-        return super().on_activate(state)
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop publishing at once, and unsubscribe."""
@@ -104,6 +105,12 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an unforeseen exception in a transition: stop, free everything, and be unconfigured again."""
+        self.get_logger().error(f"a transition failed in state {state.label}; see the traceback above")
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
     def close(self) -> None:
         """Stop the worker and free the engine without a transition, for the end of the process."""
         self._halt()
@@ -119,6 +126,7 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         qos = QoSProfile(depth=5, reliability=QoSReliabilityPolicy[stream.reliability.upper()])
         compressed = stream.transport == "compressed"
         kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self._image_topic = topic
         group = self._input_group
         images = Subscriber(self, kind, topic, qos_profile=qos, callback_group=group)
         infos = Subscriber(self, CameraInfo, "camera_info", qos_profile=qos, callback_group=group)
@@ -225,15 +233,25 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         stamp = self.get_clock().now().to_msg()
         stall_s = self.config.stream.stall_s
         self._diagnostics.publish(self.health.diagnostics(stamp, name, state, stall_s))
-        if self._active and self._images_seen and not self.health.frames_in and len(self._inputs) == 2:
+        if self._active:
+            self._say_what_is_missing(stall_s)
+
+    def _say_what_is_missing(self, stall_s: float) -> None:
+        now, last = time.monotonic(), self.health.last_frame
+        if not self._images_seen and now - self._activated > stall_s:
+            self.health.say(
+                "no_image",
+                f"no image came on {self.resolve_topic_name(self._image_topic)}: is the camera running, the topic "
+                "right, and the publisher's QoS compatible (ros2 topic info -v)?",
+            )
+        elif self._images_seen and last is None:
             self.health.say(
                 "no_camera_info",
                 f"{self._images_seen} images came but none with a CameraInfo of the same stamp on "
                 f"{self.resolve_topic_name('camera_info')}: publish it, remap camera_info, or raise "
                 "stream.sync_slop_s",
             )
-        last = self.health.last_frame
-        if self._active and last is not None and time.monotonic() - last > stall_s:
+        elif last is not None and now - last > stall_s:
             self.health.say("stall", f"no frame for more than {stall_s:g} s: is the camera still there?")
 
     def _age_s(self, header: Header) -> float:
@@ -253,7 +271,7 @@ def main(args: list[str] | None = None) -> None:
         rclpy.logging.get_logger("depthlm").fatal(str(error))
         rclpy.try_shutdown()
         sys.exit(2)
-    executor = MultiThreadedExecutor(num_threads=4)
+    executor = MultiThreadedExecutor(num_threads=4 + MAX_WAITING)
     executor.add_node(node)
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         executor.spin()

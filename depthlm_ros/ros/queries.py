@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -24,6 +25,13 @@ MAX_PIXELS = 4096
 """More pixels in one request are refused, so that one caller cannot keep the stream waiting for long."""
 
 
+MAX_WAITING = 4
+"""Each waiting request occupies a thread of the executor; further ones are refused, so the stream goes on."""
+
+_GRACE_S = 2.0
+"""What a caller waits beyond the deadline, in which the engine returns what it has."""
+
+
 class QueryService:
     """Answers requests through the node's worker, between frames."""
 
@@ -35,14 +43,21 @@ class QueryService:
             group: A reentrant group: a request waits for its answer.
         """
         self._node = node
+        self._places = threading.Semaphore(MAX_WAITING)
         node.create_service(QueryDepth, "~/query_depth", self._on_request, callback_group=group)
 
     def _on_request(self, request: QueryDepth.Request, response: QueryDepth.Response) -> QueryDepth.Response:
+        if not self._places.acquire(blocking=False):
+            response.success = False
+            response.message = f"{MAX_WAITING} queries wait already: ask again, or ask several pixels at once"
+            return response
         try:
             pair, sparse = self._answer(request)
         except (FrameRefusedError, EngineError, ValueError) as error:
             response.success, response.message = False, str(error)
             return response
+        finally:
+            self._places.release()
         response.success, response.message = True, ", ".join(f"{n} {k}" for k, n in sparse.reasons().items())
         latency = time.monotonic() - pair.arrived
         response.result = messages.sparse_depth(
@@ -74,7 +89,7 @@ class QueryService:
             lambda: pipeline.query(pair, pixels, max_age_s=stream.max_age_s, deadline=deadline)
         )
         try:
-            sparse = future.result(timeout)
+            sparse = future.result(timeout + _GRACE_S)
         except (FutureTimeoutError, CancelledError) as error:
             future.cancel()
             raise ValueError(
