@@ -28,7 +28,7 @@ from depthlm_ros.profile import ProfileError
 from depthlm_ros.ros import messages, parameters
 from depthlm_ros.ros.health import Health
 from depthlm_ros.ros.pipeline import FramePipeline, FrameRefusedError, Pair
-from depthlm_ros.ros.queries import MAX_WAITING, QueryService
+from depthlm_ros.ros.queries import MAX_WAITING, QueryService, Serving
 from depthlm_ros.ros.worker import NewestFirstWorker
 from depthlm_ros.session import open_estimator
 
@@ -56,7 +56,7 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(1.0, self._watch, callback_group=self._watch_group)
         self.add_on_set_parameters_callback(self._on_parameters)
-        self.queries = QueryService(self, ReentrantCallbackGroup())
+        self.queries = QueryService(self, ReentrantCallbackGroup(), self.health, self._serving)
         if self.config.lifecycle.autostart:
             self._autostart = self.create_timer(0.0, self._start_by_itself)
 
@@ -160,6 +160,9 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         ):  # fmt: skip
             self.destroy_publisher(publisher)
         self._resources.close()
+
+    def _serving(self) -> Serving:
+        return Serving(self.worker, self.pipeline, self.newest, self.config.stream)
 
     def _count_image(self, _: Image | CompressedImage) -> None:
         self._images_seen += 1

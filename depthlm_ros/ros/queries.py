@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from geometry_msgs.msg import Point
 from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
 
+from depthlm_ros.config import StreamConfig
 from depthlm_ros.engines.base import EngineError
 from depthlm_ros.geometry import SparseDepth
 from depthlm_ros.ros import messages
-from depthlm_ros.ros.pipeline import FrameRefusedError, Pair, matches
+from depthlm_ros.ros.health import Health
+from depthlm_ros.ros.pipeline import FramePipeline, FrameRefusedError, Pair, matches
+from depthlm_ros.ros.worker import NewestFirstWorker
 from depthlm_ros.srv import QueryDepth
-
-if TYPE_CHECKING:
-    from depthlm_ros.ros.node import DepthLMNode
 
 MAX_PIXELS = 4096
 """More pixels in one request are refused, so that one caller cannot keep the stream waiting for long."""
@@ -32,17 +34,38 @@ _GRACE_S = 2.0
 """What a caller waits beyond the deadline, in which the engine returns what it has."""
 
 
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """What a request is answered with, as it stands when the request comes.
+
+    Attributes:
+        worker: Runs the question; None while the node is not active.
+        pipeline: Answers it; None while the node is not configured.
+        newest: The newest frame; None before the first.
+        stream: Age limit and time that a question may take.
+    """
+
+    worker: NewestFirstWorker[Pair] | None
+    pipeline: FramePipeline | None
+    newest: Pair | None
+    stream: StreamConfig
+
+
 class QueryService:
     """Answers requests through the node's worker, between frames."""
 
-    def __init__(self, node: DepthLMNode, group: CallbackGroup) -> None:
+    def __init__(
+        self, node: Node, group: CallbackGroup, health: Health, serving: Callable[[], Serving]
+    ) -> None:
         """Offer the service.
 
         Args:
-            node: Whose worker and newest frame are used.
+            node: Offers it.
             group: A reentrant group: a request waits for its answer.
+            health: Counts the points.
+            serving: What to answer with now.
         """
-        self._node = node
+        self._health, self._serving = health, serving
         self._places = threading.Semaphore(MAX_WAITING)
         node.create_service(QueryDepth, "~/query_depth", self._on_request, callback_group=group)
 
@@ -61,14 +84,14 @@ class QueryService:
         response.success, response.message = True, ", ".join(f"{n} {k}" for k, n in sparse.reasons().items())
         latency = time.monotonic() - pair.arrived
         response.result = messages.sparse_depth(
-            sparse, pair.header, latency_s=latency, counters=self._node.health.counters()
+            sparse, pair.header, latency_s=latency, counters=self._health.counters()
         )
         response.points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in sparse.points()]
         return response
 
     def _answer(self, request: QueryDepth.Request) -> tuple[Pair, SparseDepth]:
-        node, pair = self._node, self._node.newest
-        worker, pipeline, stream = node.worker, node.pipeline, node.config.stream
+        now = self._serving()
+        worker, pipeline, pair, stream = now.worker, now.pipeline, now.newest, now.stream
         pixels = np.stack([np.asarray(request.u, np.int64), _as_long(request.v, len(request.u))], axis=1)
         timeout = request.timeout_s or stream.query_timeout_s
         if not len(pixels) or len(pixels) > MAX_PIXELS:
@@ -95,7 +118,7 @@ class QueryService:
             raise ValueError(
                 f"no answer within {timeout:g} s: allow more time or ask fewer pixels"
             ) from error
-        node.health.asked_points(sparse.reasons())
+        self._health.asked_points(sparse.reasons())
         return pair, sparse
 
 
