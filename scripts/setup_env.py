@@ -187,6 +187,12 @@ class Setup:
             cmake = str(self.bin / "cmake")
         build = self.venv / "build-messages"
         shutil.rmtree(build, ignore_errors=True)
+        # What an earlier run installed: an interface that was removed since must not stay.
+        for pattern in ("share/depthlm_ros", "include/depthlm_ros", "lib/libdepthlm_ros__*"):
+            for old in self.venv.glob(pattern):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        generated = self.site / "depthlm_ros"
+        shutil.rmtree(generated, ignore_errors=True)
         configure = [
             *(cmake, "-S", str(ROOT), "-B", str(build)),
             f"-DCMAKE_INSTALL_PREFIX={self.venv}",
@@ -202,7 +208,6 @@ class Setup:
         tools.run_logged([cmake, "--build", str(build), "--target", "install", "-j", jobs], log, self.env)
         # Without its (empty) __init__.py this directory does not hide the checkout's package, whose own
         # __init__.py then finds `msg` and `srv` here.
-        generated = self.site / "depthlm_ros"
         (generated / "__init__.py").unlink()
         shutil.rmtree(generated / "__pycache__", ignore_errors=True)
         shutil.rmtree(build, ignore_errors=True)

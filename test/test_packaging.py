@@ -56,18 +56,23 @@ def test_status_numbers_are_the_contract():
         assert getattr(message.SparseDepth, f"STATUS_{name}") == number
 
 
+def field_names(definition):
+    return re.findall(r"^[\w/]+(?:\[\])? (\w+) *(?:#.*)?$", definition, re.MULTILINE)
+
+
 def test_interfaces_are_built_from_these_files():
-    message = pytest.importorskip("depthlm_ros.msg", reason="needs the built messages: make setup")
-    service = pytest.importorskip("depthlm_ros.srv")
-    built = {
-        "msg/SparseDepth.msg": [message.SparseDepth],
-        "srv/QueryDepth.srv": [service.QueryDepth.Request, service.QueryDepth.Response],
-        "srv/AskSpatial.srv": [service.AskSpatial.Request, service.AskSpatial.Response],
-    }
-    for path, kinds in built.items():
-        for part, kind in zip((ROOT / path).read_text().split("\n---\n"), kinds, strict=True):
-            fields = re.findall(r"^[\w/]+(?:\[\])? (\w+) *(?:#.*)?$", part, re.MULTILINE)
-            assert list(kind.get_fields_and_field_types()) == fields, path
+    messages = pytest.importorskip("depthlm_ros.msg", reason="needs the built messages: make setup")
+    services = pytest.importorskip("depthlm_ros.srv")
+    for file in ROOT.glob("msg/*.msg"):
+        built = getattr(messages, file.stem).get_fields_and_field_types()
+        assert list(built) == field_names(file.read_text()), file.name
+    for file in ROOT.glob("srv/*.srv"):
+        request, response = file.read_text().split("\n---\n")
+        service = getattr(services, file.stem)
+        assert list(service.Request.get_fields_and_field_types()) == field_names(request), file.name
+        assert list(service.Response.get_fields_and_field_types()) == field_names(response), file.name
+    built_services = {name for name in dir(services) if name[0].isupper() and "_" not in name}
+    assert built_services == {file.stem for file in ROOT.glob("srv/*.srv")}
 
 
 def test_the_checkout_hides_the_installed_package_but_not_its_messages():

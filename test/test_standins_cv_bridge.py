@@ -131,6 +131,8 @@ def test_bayer_of_one_colour_is_that_colour(pattern, bits):
     [("yuv422", "UYVY", cv2.COLOR_YUV2RGB_UYVY), ("yuv422_yuy2", "YUYV", cv2.COLOR_YUV2RGB_YUY2)],
 )
 def test_yuv422(encoding, order, code):
+    if encoding == "yuv422_yuy2" and not is_standin("cv_bridge"):
+        pytest.skip("the oldest real packages do not know it")
     # Red in BT.601, limited range: Y 81, U 90, V 240.
     red = {"Y": 81, "U": 90, "V": 240}
     pixels = np.tile(np.array([red[c] for c in order], np.uint8), (4, 4)).reshape(4, 8, 2)
