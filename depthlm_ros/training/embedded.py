@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import time
 from functools import partial
@@ -34,6 +33,7 @@ from depthlm_ros.training.model import parameter_count
 from depthlm_ros.training.stages import Trainer
 from depthlm_ros.training.validation import (
     Queries,
+    asked_depths,
     held_out_queries,
     score,
     tower_score,
@@ -176,7 +176,7 @@ def calibrate(config: TrainingConfig, directory: Path, views: Path, count: int) 
 
 def finish(config: TrainingConfig, run: Path, views: Path, output: Path, sampler: Sampler) -> None:
     """Export the trained model, calibrate it, score it on the test scenes and write the record."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(1)  # more lose time to each other on a busy machine, and gain little at this size
     sets = view_sets(config)
     train_cache = ViewCache(views / "train", config.data.train_views)
     trainer = Trainer(config, run, train_cache)
@@ -186,7 +186,7 @@ def finish(config: TrainingConfig, run: Path, views: Path, output: Path, sampler
     limits = Limits(config.data.min_depth_m, config.data.max_depth_m)
     for domain in _DOMAINS:
         render_set(sets[f"test_{domain}"], views, sampler, config.data.render_processes)
-    train = held_out_queries(train_cache, _TRIVIAL_FIT_QUERIES, limits, config.data.train_seed)
+    train = asked_depths(train_cache, _TRIVIAL_FIT_QUERIES, limits, config.data.train_seed)
     test: dict[str, Any] = {}
     for domain in _DOMAINS:
         queries = _queries(config, sets[f"test_{domain}"], views, config.data.test_views)

@@ -57,6 +57,18 @@ def held_out_queries(cache: ViewCache, count: int, limits: Limits, seed: int) ->
     return Queries(tuple(samples), np.array([s[3] for s in samples]), np.array(shares))
 
 
+def asked_depths(cache: ViewCache, count: int, limits: Limits, seed: int) -> tuple[Floats, Floats]:
+    """Depths in metres and heights in the picture (0 to 1) of ``count`` pixels, without keeping the views."""
+    truth, shares = [], []
+    for k in range(count):
+        _, depth = cache[k % len(cache)]
+        pixel = draw_query(depth, limits, np.random.default_rng([seed, k]))
+        if pixel is not None:
+            truth.append(float(depth[pixel[1], pixel[0]]))
+            shares.append(pixel[1] / depth.shape[0])
+    return np.array(truth), np.array(shares)
+
+
 def delta1(answered: Floats, truth: Floats) -> float:
     """Share of answers with max(answered / truth, truth / answered) < 1.25; no answer is a miss."""
     with np.errstate(invalid="ignore"):
@@ -83,16 +95,21 @@ def best_constant(truth: Floats) -> float:
     return float(_CANDIDATES[np.argmax([delta1(np.full_like(truth, c), truth) for c in _CANDIDATES])])
 
 
-def trivial_predictors(train: Queries, held_out: Queries) -> dict[str, float]:
-    """delta1 of predictors that do not look at the picture, fitted on training queries.
+def trivial_predictors(train: tuple[Floats, Floats], held_out: Queries) -> dict[str, float]:
+    """delta1 of predictors that do not look at the picture.
 
     ``constant`` always says one number; ``row`` says one number per height in the picture.
+
+    Args:
+        train: Depths and heights that they are fitted on, from :func:`asked_depths`.
+        held_out: Queries that they are scored on.
     """
-    constant = np.full_like(held_out.truth, best_constant(train.truth))
-    rows = np.minimum((train.height_share * _ROWS).astype(int), _ROWS - 1)
+    truth, height_share = train
+    constant = np.full_like(held_out.truth, best_constant(truth))
+    rows = np.minimum((height_share * _ROWS).astype(int), _ROWS - 1)
     table = np.full(_ROWS, constant[0])
     for row in np.unique(rows):
-        table[row] = best_constant(train.truth[rows == row])
+        table[row] = best_constant(truth[rows == row])
     by_row = table[np.minimum((held_out.height_share * _ROWS).astype(int), _ROWS - 1)]
     return {
         "constant": round(delta1(constant, held_out.truth), 4),
