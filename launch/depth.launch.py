@@ -1,12 +1,15 @@
 """Bring the node ``depthlm`` to active on a camera."""
 
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.parameter_descriptions import ParameterValue
 
 from depthlm_ros.config import options
+from depthlm_ros.config_yaml import describe
 
 # Launch argument, and the parameter that it sets where it is given; its default stays in config.py.
 PARAMETER_ARGUMENTS = {
@@ -14,6 +17,7 @@ PARAMETER_ARGUMENTS = {
     "checkpoint": "engine.checkpoint",
     "profile": "engine.profile",
     "device": "engine.device",
+    "dtype": "engine.dtype",
     "image_kind": "camera.image_kind",
     "transport": "stream.transport",
 }
@@ -21,10 +25,10 @@ PARAMETER_ARGUMENTS = {
 
 def generate_launch_description() -> LaunchDescription:
     described = dict(options())
-    params_file = PathJoinSubstitution([FindPackageShare("depthlm_ros"), "config", "depthlm.yaml"])
+    params_file = str(Path(__file__).parent.parent / "config" / "depthlm.yaml")
     arguments = [
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
-        DeclareLaunchArgument("params_file", default_value=params_file, description="Parameters (YAML)."),
+        DeclareLaunchArgument("params_file", default_value=params_file, description="Parameter file (YAML)."),
         DeclareLaunchArgument("image", default_value="image", description="Topic of the camera's images."),
         DeclareLaunchArgument(
             "camera_info", default_value="camera_info", description="Topic of the CameraInfo of these images."
@@ -37,12 +41,16 @@ def generate_launch_description() -> LaunchDescription:
             "use_sim_time", default_value="false", description="Take the time from /clock.",
             choices=["true", "false"],
         ),
-        DeclareLaunchArgument("log_level", default_value="info", description="Log level of the node."),
+        DeclareLaunchArgument(
+            "log_level",
+            default_value="info",
+            description="Log level: debug, info, warn, error or fatal; or of one logger, as in depthlm:=debug.",
+        ),
         *(
             DeclareLaunchArgument(
                 name,
                 default_value="",
-                description=f"{described[parameter].metadata['description']} Empty: as in params_file.",
+                description=f"{describe(described[parameter])} Empty: as in params_file.",
             )
             for name, parameter in PARAMETER_ARGUMENTS.items()
         ),
@@ -54,7 +62,15 @@ def _node(context: LaunchContext) -> list[LifecycleNode]:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    given = {p: value(name) for name, p in PARAMETER_ARGUMENTS.items() if value(name)}
+    params_file = Path(value("params_file")).expanduser()
+    if not params_file.is_file():
+        raise FileNotFoundError(f"params_file: '{params_file}' is not a file; give the path of a YAML file")
+    # All of them are strings, also a checkpoint directory that is called 2025.
+    given = {
+        parameter: ParameterValue(value(name), value_type=str)
+        for name, parameter in PARAMETER_ARGUMENTS.items()
+        if value(name)
+    }
     switches = {
         "use_sim_time": value("use_sim_time") == "true",
         "lifecycle.autostart": value("autostart") == "true",
@@ -66,13 +82,13 @@ def _node(context: LaunchContext) -> list[LifecycleNode]:
             executable="depthlm",
             name="depthlm",
             namespace=value("namespace"),
-            parameters=[value("params_file"), {**given, **switches}],
+            parameters=[str(params_file), {**given, **switches}],
             remappings=[
                 ("image", image),
                 ("image/compressed", f"{image}/compressed"),
                 ("camera_info", value("camera_info")),
             ],
-            arguments=["--ros-args", "--log-level", f"depthlm:={value('log_level')}"],
+            arguments=["--ros-args", "--log-level", value("log_level")],
             output="both",
         )
     ]
