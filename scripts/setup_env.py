@@ -22,9 +22,10 @@ import setup_tools as tools
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 STANDINS = ("cv_bridge", "message_filters", "sensor_msgs_py")
-# Imported after every set-up: a virtual environment that lost one of these is repaired.
+# Looked for after every set-up: a virtual environment that lost one of these is repaired.
 EXPECTED = (
-    "torch, transformers, cv2, rclpy, cv_bridge, message_filters, sensor_msgs_py, pytest, depthlm_ros.msg"
+    "torch transformers cv2 scipy typer rclpy cv_bridge message_filters sensor_msgs_py sensor_msgs.msg std_msgs.msg "
+    "geometry_msgs.msg diagnostic_msgs.msg lifecycle_msgs.msg rcl_interfaces.msg pytest ruff mypy depthlm_ros.msg"
 )
 
 
@@ -97,25 +98,28 @@ class Setup:
         """Runs every step that is not up to date, then checks the result."""
         source = f"ROS 2 {self.ros.split()[0]} (sourced)" if self.ros else "ROS 2 kilted from PyPI"
         print(f"set-up: {self.venv}, {source}, {self.base_python}", flush=True)
-        stamps = tools.Stamps(self.venv / "setup.json")
+        stamps = self._stamps()
         if (
             not stamps.is_current("venv", self.identity)
             or tools.ask_python(self.python, "import pip") is None
         ):
-            tools.check_system(self.base_python, without_ros=not self.ros)
-            tools.run_timed("virtual environment", self._create_venv)
-            stamps = tools.Stamps(self.venv / "setup.json")
-            stamps.record("venv", self.identity)
-        for _attempt in range(2):
-            self._run_steps(stamps)
-            broken = self._what_is_broken()
-            if not broken:
-                break
-            print(f"  repairing: {broken}", flush=True)
-            for name in ("torch", "packages", "ros", "messages", "standins"):
+            stamps = self._create_venv()
+        self._run_steps(stamps)
+        # pip does not see that files of a package are gone, so that only a new environment repairs it.
+        for repair in ("our own part", "everything"):
+            if not (broken := self._what_is_broken()):
+                return
+            print(f"  {broken}: making {repair} anew", flush=True)
+            if repair == "everything":
+                stamps = self._create_venv()
+            for name in ("messages", "standins", "links"):
                 stamps.record(name, None)
-        else:
-            tools.fail(f"{self.venv} still does not work: {broken}\n{tools.OTHERWISE}")
+            self._run_steps(stamps)
+        if broken := self._what_is_broken():
+            tools.fail(f"{self.venv} does not work: {broken}\n{tools.OTHERWISE}")
+
+    def _stamps(self) -> tools.Stamps:
+        return tools.Stamps(self.venv / "setup.json")
 
     def _run_steps(self, stamps: tools.Stamps) -> None:
         interfaces = [ROOT / name for name in ("msg", "srv", "CMakeLists.txt", "package.xml")]
@@ -140,13 +144,21 @@ class Setup:
                 tools.run_timed(title, action)
                 stamps.record(name, key)
 
-    def _create_venv(self) -> None:
+    def _create_venv(self) -> tools.Stamps:
+        tools.check_system(self.base_python, without_ros=not self.ros)
+        tools.run_timed("virtual environment", self._recreate)
+        stamps = self._stamps()
+        stamps.record("venv", self.identity)
+        return stamps
+
+    def _recreate(self) -> None:
         if self.venv.exists():
             if not (self.venv / "pyvenv.cfg").exists() and any(self.venv.iterdir()):
                 tools.fail(f"{self.venv} is not a virtual environment; move it away.")
-            shutil.rmtree(self.venv)
+            # First, so that what an interruption leaves is not taken for whole.
+            (self.venv / "setup.json").unlink(missing_ok=True)
         options = ["--system-site-packages"] if self.ros else []
-        command = [self.base_python, "-m", "venv", *options, str(self.venv)]
+        command = [self.base_python, "-m", "venv", "--clear", *options, str(self.venv)]
         tools.run_logged(command, ROOT / "log" / "setup-venv.log", tools.clean_environment())
         # colcon would take the packages in here for sources of the workspace.
         (self.venv / "COLCON_IGNORE").touch()
@@ -262,10 +274,9 @@ class Setup:
         command.chmod(0o755)
 
     def _what_is_broken(self) -> str:
-        """The first of the expected modules that cannot be found, or an empty string."""
-        expected = [
-            n for n in EXPECTED.split(", ") if not (self.skip_torch and n in ("torch", "transformers"))
-        ]
+        """What is amiss, in a few words; empty when nothing is."""
+        left_out = ("torch", "transformers") if self.skip_torch else ()
+        expected = [name for name in EXPECTED.split() if name not in left_out]
         code = (
             "from importlib.util import find_spec as f\n"
             f"print(next((n for n in {expected!r} if f(n) is None), ''))\n"
@@ -273,7 +284,7 @@ class Setup:
             "from depthlm_ros.msg import SparseDepth; SparseDepth()\n"
         )
         answer = tools.ask_python(self.python, code, self.env)
-        return "it cannot import rclpy, cv2 or our messages" if answer is None else answer and f"no {answer}"
+        return "it cannot import what it should" if answer is None else answer and f"no {answer}"
 
 
 def main() -> None:

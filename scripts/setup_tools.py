@@ -24,6 +24,7 @@ REMEDIES = [
     ("No space left on device", "The disk is full: free about 5 GB and run the same command again."),
     ("Temporary failure in name resolution", "There is no network: connect and run the same command again."),
     ("Failed to establish a new connection", "There is no network: connect and run the same command again."),
+    ("NameResolutionError", "There is no network: connect and run the same command again."),
     ("NewConnectionError", "There is no network: connect and run the same command again."),
     ("Read timed out", "The network is slow: run the same command again, or set PIP_DEFAULT_TIMEOUT=300."),
     ("CERTIFICATE_VERIFY_FAILED", "A proxy replaces certificates: set PIP_CERT to your company's bundle."),
