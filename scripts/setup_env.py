@@ -125,14 +125,13 @@ class Setup:
         interfaces = [ROOT / name for name in ("msg", "srv", "CMakeLists.txt", "package.xml")]
         numbers = REQUIREMENTS / ("numpy-ros.txt" if self.ros else "numpy.txt")
         lists = [REQUIREMENTS / "base.txt", REQUIREMENTS / "dev.txt", numbers]
-        torch = [REQUIREMENTS / "torch.txt"]
-        ros = [REQUIREMENTS / "ros.txt"]
+        torch, ros = REQUIREMENTS / "torch.txt", REQUIREMENTS / "ros.txt"
         steps = [
-            ("torch", "PyTorch (large unless it is a CPU build)", self._install_torch, [*torch]),
-            ("packages", "Python packages", lambda: self._install_packages(lists), [*torch, *lists]),
-            ("ros", "ROS 2 wheels", self._install_ros, [*ros, numbers]),
-            ("messages", "messages", self._build_messages, [*ros, numbers, *interfaces]),
-            ("standins", "stand-ins", self._install_standins, [*ros, ROOT / "standins"]),
+            ("torch", "PyTorch (large unless it is a CPU build)", self._install_torch, [torch]),
+            ("packages", "Python packages", lambda: self._install_packages(lists), [torch, *lists]),
+            ("ros", "ROS 2 wheels", self._install_ros, [ros, numbers]),
+            ("messages", "messages", self._build_messages, [ros, numbers, *interfaces]),
+            ("standins", "stand-ins", self._install_standins, [ros, ROOT / "standins"]),
             ("links", "links to this checkout", self._write_links, [Path(__file__), ROOT]),
         ]
         for name, title, action, inputs in steps:

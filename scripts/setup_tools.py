@@ -25,7 +25,7 @@ REMEDIES = [
     ("Temporary failure in name resolution", "There is no network: connect and run the same command again."),
     ("Failed to establish a new connection", "There is no network: connect and run the same command again."),
     ("NameResolutionError", "There is no network: connect and run the same command again."),
-    ("NewConnectionError", "There is no network: connect and run the same command again."),
+    ("connection broken by", "There is no network: connect and run the same command again."),
     ("Read timed out", "The network is slow: run the same command again, or set PIP_DEFAULT_TIMEOUT=300."),
     ("CERTIFICATE_VERIFY_FAILED", "A proxy replaces certificates: set PIP_CERT to your company's bundle."),
     (
@@ -35,7 +35,8 @@ REMEDIES = [
     ),
     (
         "No matching distribution found for torch",
-        "No PyTorch wheel for this platform or index: check TORCH_INDEX_URL (see `make help`).",
+        "No PyTorch wheel for this platform at this index, or no network: check both, and TORCH_INDEX_URL "
+        "(see `make help`).",
     ),
     (
         "Permission denied",
