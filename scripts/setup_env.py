@@ -2,9 +2,7 @@
 
 Without ROS, a real rclpy comes from PyPI. With ROS 2 sourced, that ROS is used and nothing of it is
 installed. Either way our messages are built into the virtual environment and the Python modules are
-taken from this checkout. Only steps whose inputs changed since the last run run again.
-
-Standard library only.
+taken from this checkout. Only steps whose inputs changed since the last run run again. Standard library only.
 """
 
 from __future__ import annotations
