@@ -63,7 +63,7 @@ def render(
 @app.command()
 @one_line_errors
 def demo(
-    out: Annotated[Path, typer.Option(help="Directory to write into.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Directory to write into.")] = Path("demo_out"),
     frames: Annotated[int | None, typer.Option(min=1, help="Answered frames to record.")] = None,
     timeout_s: Annotated[float | None, typer.Option(min=1.0, help="When to give up, in seconds.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the rendered scenes.")] = None,

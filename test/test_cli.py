@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -109,6 +110,13 @@ def test_the_demo_says_what_it_needs(monkeypatch, tmp_path):
     assert result.exit_code == 2
     assert "rclpy" in result.output
     assert "make demo" in result.output
+
+
+def test_the_demo_writes_where_the_readme_says_and_git_ignores():
+    command = typer.main.get_command(app).commands["demo"]
+    (out,) = (parameter for parameter in command.params if parameter.name == "out")
+    assert str(out.default) == "demo_out"
+    assert "/demo_out/" in (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
 
 
 def test_render_writes_what_eval_reads(tmp_path):
