@@ -23,6 +23,8 @@ _COEFFICIENTS = {
 }
 """Numbers of distortion coefficients that each ROS distortion model takes."""
 
+_FISHEYE = ("equidistant", "fisheye")
+
 _MAX_SIDE = 32767
 """OpenCV's remap refuses larger images."""
 
@@ -45,7 +47,7 @@ class PinholeCamera:
         width: Image width in pixels.
         height: Image height in pixels.
         k: Intrinsics of the raw image, shape (3, 3).
-        d: Distortion coefficients in OpenCV's order.
+        d: Distortion coefficients in OpenCV's order; none where the image is not distorted.
         model: ROS name of the distortion model.
         r: Rectifying rotation, shape (3, 3).
         p: Projection of the rectified image, shape (3, 4).
@@ -82,6 +84,8 @@ class PinholeCamera:
         self._check_intrinsics("P", self.p[:, :3])
         if not self.rectified:
             self._check_distortion()
+        if not self._fisheye and not self.d.any():
+            object.__setattr__(self, "d", np.zeros(0))  # OpenCV takes only some numbers of zeros
         if not np.allclose(self.r @ self.r.T, np.eye(3), atol=1e-2):
             raise CameraError(f"R: expected a rotation matrix, got {self.r.tolist()}: calibrate again")
 
@@ -136,7 +140,7 @@ class PinholeCamera:
             raw image has nothing to show, it is black and :meth:`visible` is false.
 
         Raises:
-            CameraError: The image's size is not the camera's.
+            CameraError: The image's size is not the camera's, or OpenCV cannot rectify by this calibration.
         """
         if image.shape[:2] != (self.height, self.width):
             raise CameraError(
@@ -145,7 +149,10 @@ class PinholeCamera:
             )
         if self._maps is None:
             return image
-        return np.asarray(cv2.remap(image, *self._maps, cv2.INTER_LINEAR), dtype=np.uint8)
+        try:
+            return np.asarray(cv2.remap(image, *self._maps, cv2.INTER_LINEAR), dtype=np.uint8)
+        except cv2.error as error:
+            raise _unusable(error) from error
 
     def visible(self, uv: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Say which rectified pixels the raw image shows.
@@ -155,6 +162,9 @@ class PinholeCamera:
 
         Returns:
             Booleans of shape (...); false outside the image and where undistortion left it black.
+
+        Raises:
+            CameraError: OpenCV cannot rectify by this calibration.
         """
         points = np.asarray(uv, dtype=np.int64)
         inside = np.all((points >= 0) & (points < (self.width, self.height)), axis=-1)
@@ -167,19 +177,24 @@ class PinholeCamera:
         shown = (raw_u >= -_ROUNDING_PX) & (raw_u <= right) & (raw_v >= -_ROUNDING_PX) & (raw_v <= bottom)
         return np.asarray(inside & shown, dtype=np.bool_)
 
+    @property
+    def _fisheye(self) -> bool:
+        """Whether the model bends lines even where all of D is zero."""
+        return self.model in _FISHEYE
+
     @cached_property
     def _maps(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
         """For each rectified pixel, its column and row in the raw image; None where they are the same."""
         new_k = self.p[:, :3]
-        fisheye = self.model in ("equidistant", "fisheye")  # bends lines even where all of D is zero
         same = np.allclose(new_k, self.k, rtol=0.0, atol=1e-9) and np.allclose(self.r, np.eye(3))
-        if self.rectified or (same and not fisheye and not self.d.any()):
+        if self.rectified or (same and not self._fisheye and not self.d.any()):
             return None
         size = (self.width, self.height)
-        if fisheye:
-            maps = cv2.fisheye.initUndistortRectifyMap(self.k, self.d, self.r, new_k, size, cv2.CV_32FC1)
-        else:
-            maps = cv2.initUndistortRectifyMap(self.k, self.d, self.r, new_k, size, cv2.CV_32FC1)
+        make = cv2.fisheye.initUndistortRectifyMap if self._fisheye else cv2.initUndistortRectifyMap
+        try:
+            maps = make(self.k, self.d, self.r, new_k, size, cv2.CV_32FC1)
+        except cv2.error as error:
+            raise _unusable(error) from error
         return np.asarray(maps[0], dtype=np.float32), np.asarray(maps[1], dtype=np.float32)
 
     def _check_intrinsics(self, name: str, k: Matrix) -> None:
@@ -209,7 +224,7 @@ class PinholeCamera:
                 "image first (image_proc) and set camera.image_kind to 'rectified'"
             )
         takes = _COEFFICIENTS[self.model]
-        if len(self.d) not in takes and (self.d.any() or self.model in ("equidistant", "fisheye")):
+        if len(self.d) not in takes and (self.d.any() or self._fisheye):
             numbers = " or ".join(map(str, takes))
             raise CameraError(
                 f"distortion model {self.model!r} takes {numbers} coefficients, got {len(self.d)}: calibrate again"
@@ -218,6 +233,12 @@ class PinholeCamera:
             raise CameraError(
                 f"D: absurd distortion coefficients {self.d.tolist()}: calibrate the camera again"
             )
+
+
+def _unusable(error: cv2.error) -> CameraError:
+    return CameraError(
+        f"the image cannot be rectified by its calibration ({error}): calibrate the camera again"
+    )
 
 
 def _finite(name: str, value: Matrix) -> Matrix:

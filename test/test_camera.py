@@ -141,6 +141,26 @@ def test_without_distortion_nothing_is_resampled(model, monkeypatch):
         assert camera(model, d=d).rectify(image) is image
 
 
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial", ""])
+@pytest.mark.parametrize("zeros", range(16))
+def test_zeros_of_any_number_are_no_distortion_also_where_p_is_not_k(model, zeros):
+    image = np.random.default_rng(1).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    got = camera(model, d=[0.0] * zeros, p=P)
+    np.testing.assert_array_equal(got.rectify(image), camera(model, d=[], p=P).rectify(image))
+    assert got.d.size == 0
+    assert camera("equidistant", d=[0.0] * 4, p=P).d.size == 4  # there, zeros bend lines too
+
+
+@pytest.mark.parametrize("function", ["initUndistortRectifyMap", "remap"])
+def test_what_opencv_refuses_is_a_camera_error(monkeypatch, function):
+    def refuse(*_):
+        raise cv2.error("assertion failed")
+
+    monkeypatch.setattr(cv2, function, refuse)
+    with pytest.raises(CameraError, match=r"cannot be rectified.*assertion failed.*calibrat"):
+        camera().rectify(np.zeros((480, 640, 3), dtype=np.uint8))
+
+
 def test_the_maps_are_made_once(monkeypatch):
     made, used = [], []
     make, use = cv2.initUndistortRectifyMap, cv2.remap
