@@ -12,7 +12,7 @@ from depthlm_ros.answers import AnswerStatus, ParsedAnswer, calibrated, number_p
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.canonical import CanonicalError, CanonicalView
 from depthlm_ros.config import SamplingConfig
-from depthlm_ros.engines.base import Answer, EngineError, RgbImage, VlmEngine
+from depthlm_ros.engines.base import Answer, EngineError, Finish, RgbImage, VlmEngine
 from depthlm_ros.geometry import SparseDepth, z_per_metre_of_range
 from depthlm_ros.profile import CheckpointProfile, ProfileError
 from depthlm_ros.prompting import drawable, marker_prompt
@@ -103,8 +103,9 @@ class DepthEstimator:
             deadline: ``time.monotonic()`` seconds after which no further batch is begun.
 
         Returns:
-            One entry per distinct pixel, in order. A pixel that could not be asked, or whose answer is not a
-            number of metres, is NaN with its status.
+            One entry per distinct pixel, in the order in which they first came; ``.at(pixels)`` of it has one per
+            pixel given. A pixel that could not be asked, or whose answer is not a number of metres, is NaN with
+            its status.
 
         Raises:
             EngineError: The engine as a whole failed.
@@ -160,4 +161,5 @@ class DepthEstimator:
             camera=frame.camera,
             model=self.engine.model_name,
             seconds=seconds,
+            error=next((answer.error for answer in answers if answer.finish is Finish.ERROR), ""),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class SparseDepth:
         camera: The camera that the pixels and depths belong to.
         model: Name of what answered.
         seconds: Time spent per stage.
+        error: What the engine said about the first query that it failed on (``ENGINE_ERROR``); else empty.
     """
 
     pixels: npt.NDArray[np.int64]
@@ -40,6 +41,7 @@ class SparseDepth:
     camera: PinholeCamera
     model: str
     seconds: dict[str, float] = field(default_factory=dict)
+    error: str = ""
 
     @property
     def answered(self) -> npt.NDArray[np.bool_]:
@@ -50,6 +52,27 @@ class SparseDepth:
         """How many pixels ended in which status, by the status's lower-case name."""
         counts = Counter(self.status.tolist())
         return {AnswerStatus(code).name.lower(): count for code, count in sorted(counts.items())}
+
+    def at(self, pixels: npt.ArrayLike) -> SparseDepth:
+        """The entries of given pixels, in their order and as often as they are given.
+
+        :meth:`~depthlm_ros.estimator.DepthEstimator.ask` asks a repeated pixel once; this gives its answer to each
+        of the places where a caller named it.
+
+        Args:
+            pixels: Asked source pixels as (u, v), shape (M, 2).
+
+        Returns:
+            One entry per given pixel, M in all.
+
+        Raises:
+            KeyError: A pixel was not asked.
+        """
+        where = {(u, v): i for i, (u, v) in enumerate(self.pixels.tolist())}
+        wanted = np.asarray(pixels).reshape(-1, 2).astype(np.int64).tolist()
+        entries = np.array([where[u, v] for u, v in wanted], dtype=np.int64)
+        names = ("pixels", "depth", "sigma", "confidence", "status", "rgb")
+        return replace(self, **{name: getattr(self, name)[entries] for name in names})
 
     def points(self) -> Floats:
         """The pixels in the optical frame (x right, y down, z forward; REP 103), shape (N, 3), metres."""

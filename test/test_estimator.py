@@ -63,6 +63,21 @@ def test_a_pixel_that_is_named_twice_is_asked_once():
     assert len(engine.prompts) == 2
 
 
+def test_who_names_a_pixel_twice_can_have_its_answer_twice():
+    pixels = [(100, 50), (20, 60), (100, 50), (-1, 5), (-1, 5)]
+    got, engine = ask(pixels)
+    assert len(engine.prompts) == 2
+    np.testing.assert_allclose(got.at(pixels).depth, [2.0, 0.4, 2.0, np.nan, np.nan], rtol=1e-6)
+
+
+def test_what_the_engine_said_about_its_first_failure_is_kept():
+    said = iter([" 3.00 meters", RuntimeError("out of memory"), RuntimeError("again")])
+    got, _ = ask([(20 + 10 * i, 50) for i in range(3)], lambda _: next(said))
+    assert got.error == "out of memory"
+    assert got.at([(20, 50)]).error == "out of memory"
+    assert ask([(80, 60)])[0].error == ""
+
+
 def test_a_pixel_without_room_for_the_arrow_is_not_asked_and_says_so():
     # Scale 2: the arrow needs canonical 5 to 314, so source columns 3 (6) to 157 (314).
     pixels = [(2, 60), (3, 60), (157, 60), (158, 60), (-1, 60), (160, 60), (50, 117), (50, 118), (9**9, 5)]

@@ -98,6 +98,21 @@ def test_the_depth_image_is_nan_wherever_nothing_was_answered():
     assert not (image == 0.0).any()
 
 
+def test_each_given_pixel_gets_its_entry_also_where_it_is_repeated():
+    got = sparse([(3, 7), (70, 50), (5, 5)], [1.5, 2.5, math.nan], confidence=[0.1, 0.2, 0.3])
+    wanted = [(5, 5), (3, 7), (5, 5), (70, 50), (3, 7)]
+    out = got.at(wanted)
+    assert out.pixels.tolist() == [list(pixel) for pixel in wanted]
+    np.testing.assert_array_equal(out.depth, np.array([math.nan, 1.5, math.nan, 2.5, 1.5], np.float32))
+    np.testing.assert_array_equal(out.confidence, np.array([0.3, 0.1, 0.3, 0.2, 0.1], np.float32))
+    assert out.status.tolist() == [NO, OK, NO, OK, OK]
+    assert len(out.sigma) == len(out.rgb) == 5
+    assert (out.camera, out.model) == (got.camera, got.model)
+    assert got.at([]).pixels.shape == (0, 2)
+    with pytest.raises(KeyError):
+        got.at([(1, 1)])
+
+
 def test_a_depth_without_status_ok_never_reaches_the_image():
     image = sparse([(3, 7)], [1.5], status=[AnswerStatus.SEVERAL_NUMBERS]).depth_image()
     assert np.isnan(image).all()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from depthlm_ros.camera import CameraError
 from depthlm_ros.canonical import CanonicalError
@@ -32,18 +31,16 @@ class ImageResult:
 
     Attributes:
         sample: The image with its labels.
-        sparse: What was asked and answered; a pixel that is labelled twice is there once.
-        entry: For each label, its index into ``sparse``, shape (N,).
+        answers: One entry per label, in the labels' order, also where a pixel is labelled twice.
     """
 
     sample: LabelledImage
-    sparse: SparseDepth
-    entry: npt.NDArray[np.int64]
+    answers: SparseDepth
 
     @property
     def predicted(self) -> Floats:
         """The answer to each label in metres, shape (N,), float64; NaN where there is none."""
-        return self.sparse.depth[self.entry].astype(np.float64)
+        return self.answers.depth.astype(np.float64)
 
 
 @dataclass
@@ -73,11 +70,11 @@ class Evaluation:
         return {
             **score(truth, predicted),
             "rank_correlation": rank_correlation(truth, predicted),
-            "model": self.results[0].sparse.model,
+            "model": self.results[0].answers.model,
             "images": len(samples),
             "labels_ignored": sum(sample.ignored for sample in samples),
             "status": self.reasons(),
-            "engine_seconds": sum(result.sparse.seconds.get("engine", 0.0) for result in self.results),
+            "engine_seconds": sum(result.answers.seconds.get("engine", 0.0) for result in self.results),
             "trivial": {
                 name: score(truth, guesses) for name, guesses in trivial_predictions(samples).items()
             },
@@ -91,12 +88,10 @@ class Evaluation:
 
     def reasons(self) -> dict[str, int]:
         """How many labels ended in which status, by the status's lower-case name."""
-        names = (
-            measured_columns(result.sparse, index)[3]
-            for result in self.results
-            for index in result.entry.tolist()
-        )
-        return dict(sorted(Counter(names).items()))
+        total: Counter[str] = Counter()
+        for result in self.results:
+            total.update(result.answers.reasons())
+        return dict(sorted(total.items()))
 
     def write(self, out: Path) -> dict[str, Any]:
         """Write ``metrics.json`` (see :meth:`metrics`) and ``per_point.csv`` into a directory.
@@ -113,10 +108,10 @@ class Evaluation:
             table.writerow(PER_POINT_COLUMNS)
             for result in self.results:
                 sample = result.sample
-                for (u, v), z, index in zip(
-                    sample.pixels.tolist(), sample.depth.tolist(), result.entry.tolist(), strict=True
+                for i, ((u, v), z) in enumerate(
+                    zip(sample.pixels.tolist(), sample.depth.tolist(), strict=True)
                 ):
-                    table.writerow((sample.name, u, v, z, *measured_columns(result.sparse, index)))
+                    table.writerow((sample.name, u, v, z, *measured_columns(result.answers, i)))
         metrics = self.metrics()
         (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         return metrics
@@ -150,8 +145,6 @@ def evaluate(
         except (CameraError, CanonicalError) as error:
             raise BenchmarkError(f"{sample.path}: {error}") from error
         sparse = estimator.ask(frame, sample.pixels)
-        index = {pixel: i for i, pixel in enumerate(map(tuple, sparse.pixels.tolist()))}
-        entry = np.array([index[u, v] for u, v in sample.pixels.tolist()], dtype=np.int64)
-        evaluation.results.append(ImageResult(sample, sparse, entry))
+        evaluation.results.append(ImageResult(sample, sparse.at(sample.pixels)))
         on_image()
     return evaluation
