@@ -33,7 +33,7 @@ lint: setup ## Style, format and types.
 	$(IN_VENV) mypy
 
 test: lint ## Run all checks and tests.
-	$(IN_VENV) python -m pytest
+	$(IN_VENV) DEPTHLM_REQUIRE_ROS=1 python -m pytest
 
 clean: ## Remove .venv and everything that was built.
 	rm -rf $(VENV) build install log .mypy_cache .ruff_cache .pytest_cache

@@ -12,6 +12,8 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from depthlm_ros.geometry import SparseDepth
+
 SAY_AGAIN_S = 30.0
 """A complaint of one kind is logged at most this often; its counter counts every time."""
 
@@ -36,6 +38,9 @@ class Health:
             self.dropped: Counter[str] = Counter()
             self.failed_points: Counter[str] = Counter()
             self.latencies: deque[float] = deque(maxlen=200)
+            self.arrivals: deque[float] = deque(maxlen=50)
+            self.last_drop = ""
+            self.began = time.monotonic()
             self.last_frame: float | None = None
             self.last_success: float | None = None
             self._said: dict[str, float] = {}
@@ -45,28 +50,33 @@ class Health:
         with self._lock:
             self.frames_in += 1
             self.last_frame = time.monotonic()
+            self.arrivals.append(self.last_frame)
 
     def dropped_frame(self, reason: str, explanation: str = "") -> None:
         """Count a frame that gave no output, and say why once in a while where there is an explanation."""
         with self._lock:
             self.dropped[reason] += 1
+            self.last_drop = reason
         if explanation:
             self.say(reason, f"frame dropped ({reason}): {explanation}")
 
-    def answered_frame(self, reasons: dict[str, int], latency_s: float) -> None:
+    def answered_frame(self, sparse: SparseDepth, latency_s: float) -> None:
         """Count a frame whose points were published."""
         with self._lock:
             self.frames_answered += 1
             self.last_success = time.monotonic()
             self.latencies.append(latency_s)
-        self.asked_points(reasons)
+        self.asked_points(sparse)
 
-    def asked_points(self, reasons: dict[str, int]) -> None:
-        """Count points by what became of them."""
+    def asked_points(self, sparse: SparseDepth) -> None:
+        """Count points by what became of them; what could not be asked is a failure, but was not asked."""
+        reasons = sparse.reasons()
         with self._lock:
-            self.points_asked += sum(reasons.values())
+            self.points_asked += sum(reasons.values()) - reasons.get("undrawable", 0)
             self.points_answered += reasons.get("ok", 0)
             self.failed_points.update({k: n for k, n in reasons.items() if k != "ok"})
+        if sparse.error:
+            self.say("engine_error", f"the engine failed on single pixels: {sparse.error}")
 
     def say(self, kind: str, text: str) -> None:
         """Log a warning unless one of its kind was logged a short while ago."""
@@ -88,7 +98,9 @@ class Health:
                 "points_answered": self.points_answered,
             }
 
-    def diagnostics(self, stamp: Time, name: str, state: str, stall_s: float) -> DiagnosticArray:
+    def diagnostics(
+        self, stamp: Time, name: str, state: str, stall_s: float, silence_s: float
+    ) -> DiagnosticArray:
         """A DiagnosticArray with one status: level, one sentence, and every counter.
 
         Args:
@@ -96,6 +108,7 @@ class Health:
             name: Name of the status, as diagnostic_updater builds it (``node: topic``).
             state: The lifecycle state's label.
             stall_s: Without a frame for this long the camera counts as stalled.
+            silence_s: Without an answered frame for this long, while frames arrive, something is wrong.
         """
         now = time.monotonic()
         values = {"state": state, **{k: str(n) for k, n in self.counters().items()}}
@@ -110,14 +123,23 @@ class Health:
                 "last_success_age_s": self.last_success,
             }
             values.update({k: f"{now - t:.1f}" if t is not None else "never" for k, t in ages.items()})
+            if len(self.arrivals) > 1:
+                span = self.arrivals[-1] - self.arrivals[0]
+                values["frame_rate_hz"] = f"{(len(self.arrivals) - 1) / max(span, 1e-3):.2f}"
             stalled = self.last_frame is None or now - self.last_frame > stall_s
-            answering = self.last_success is not None
+            silent_s = now - (self.last_success if self.last_success is not None else self.began)
+            answered, last_drop = self.last_success is not None, self.last_drop
         level, message = DiagnosticStatus.OK, "answering"
         if state != "active":
             level, message = DiagnosticStatus.WARN, f"not active ({state})"
         elif stalled:
             level, message = DiagnosticStatus.WARN, "no frames from the camera"
-        elif not answering:
+        elif silent_s > silence_s:
+            level = DiagnosticStatus.ERROR
+            message = (
+                f"no frame answered for {silent_s:.0f} s; the last was dropped as {last_drop or 'unknown'}"
+            )
+        elif not answered:
             level, message = DiagnosticStatus.WARN, "no frame answered yet"
         status = DiagnosticStatus(
             level=level, name=name, message=message, hardware_id="depthlm",

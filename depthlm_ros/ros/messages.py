@@ -65,16 +65,29 @@ def rgb_from_image(msg: Image, bridge: CvBridge, *, max_megapixels: float) -> Rg
     if len(msg.data) != msg.step * msg.height:
         raise BadMessageError(f"expected step x height = {msg.step * msg.height} bytes, got {len(msg.data)}")
     try:
-        if name in _ALIASES:
-            msg = Image(
-                header=msg.header, height=msg.height, width=msg.width, encoding=_ALIASES[name],
-                is_bigendian=msg.is_bigendian, step=msg.step, data=msg.data,
-            )  # fmt: skip
+        msg = _packed(msg, name)
         return np.ascontiguousarray(bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"), dtype=np.uint8)
     except (CvBridgeError, ValueError, TypeError) as error:
         raise BadMessageError(
             f"{name} image of {msg.width}x{msg.height} cannot be decoded: {error}"
         ) from error
+
+
+def _packed(msg: Image, name: str) -> Image:
+    """The same picture with the encoding's common name and without padding.
+
+    cv_bridge computes a row's pixels as step / bytes per pixel, which is wrong for padding of other lengths.
+    """
+    row = msg.width * BYTES_PER_PIXEL[name]
+    if name not in _ALIASES and msg.step == row:
+        return msg
+    packed = Image(
+        header=msg.header, height=msg.height, width=msg.width, encoding=_ALIASES.get(name, name),
+        is_bigendian=msg.is_bigendian, step=row,
+    )  # fmt: skip
+    rows = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)
+    _fill(packed, rows[:, :row])
+    return packed
 
 
 def rgb_from_compressed(msg: CompressedImage, *, max_megapixels: float) -> RgbImage:
@@ -182,6 +195,9 @@ def _cloud(header: Header, names: tuple[str, ...], columns: list[npt.NDArray[np.
     points = np.empty(len(columns[0]), dtype=[(name, np.float32) for name in names])
     for name, column in zip(names, columns, strict=True):
         points[name] = column
+    if not len(points):  # which create_cloud refuses
+        step = 4 * len(names)
+        return PointCloud2(header=header, height=1, width=0, fields=fields, point_step=step, is_dense=True)
     cloud = point_cloud2.create_cloud(header, fields, points)
     cloud.is_dense = True
     return cloud

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,11 +26,12 @@ class FrameRefusedError(ValueError):
 
     Attributes:
         reason: A short word, counted in the diagnostics.
+        answers: What became of the pixels that were asked all the same, or None.
     """
 
-    def __init__(self, reason: str, explanation: str) -> None:
+    def __init__(self, reason: str, explanation: str, answers: SparseDepth | None = None) -> None:
         super().__init__(explanation)
-        self.reason = reason
+        self.reason, self.answers = reason, answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +75,17 @@ class FramePipeline:
         self._prepared: tuple[Pair, PreparedFrame] | None = None
 
     def estimate(
-        self, pair: Pair, sampling: SamplingConfig, *, max_age_s: float, deadline: float | None
+        self, pair: Pair, sampling: SamplingConfig, *, max_age_s: float
     ) -> tuple[SparseDepth, PreparedFrame]:
         """Ask a frame at the pixels that the sampler chooses.
 
         Args:
             pair: The frame.
             sampling: Which pixels.
-            max_age_s: An older frame is refused.
-            deadline: ``time.monotonic()`` seconds after which no further batch is begun.
+            max_age_s: An older frame is refused, before it is asked and after.
+
+        Returns:
+            The answers, at least one of them with a depth, and the frame they are about.
 
         Raises:
             FrameRefusedError: The frame gives no output; it says why.
@@ -91,7 +95,16 @@ class FramePipeline:
         pixels = self._estimator.sample(frame, sampling)
         if not len(pixels):
             raise FrameRefusedError("no_pixels", "the sampler found no pixel that can be asked in this image")
-        return self._estimator.ask(frame, pixels, deadline=deadline), frame
+        # A stamp slightly ahead of this clock must not lengthen the time.
+        deadline = time.monotonic() + max_age_s - max(self._age_s(pair.header), 0.0)
+        sparse = self._estimator.ask(frame, pixels, deadline=deadline)
+        if not sparse.answered.any():
+            why = f"no pixel was answered: {sparse.reasons()} {sparse.error}".rstrip()
+            raise FrameRefusedError("no_answer", why, sparse)
+        if self._age_s(pair.header) > max_age_s:
+            why = f"answered only when the frame was older than stream.max_age_s ({max_age_s:g} s)"
+            raise FrameRefusedError("late", why, sparse)
+        return sparse, frame
 
     def query(
         self, pair: Pair, pixels: npt.NDArray[np.int64], *, max_age_s: float, deadline: float
@@ -102,7 +115,14 @@ class FramePipeline:
             FrameRefusedError: The frame gives no output; it says why.
             EngineError: The engine as a whole failed.
         """
-        return self._estimator.ask(self.prepare(pair, max_age_s=max_age_s), pixels, deadline=deadline)
+        frame = self.prepare(pair, max_age_s=max_age_s)
+        size = (frame.camera.width, frame.camera.height)
+        outside = pixels[((pixels < 0) | (pixels >= size)).any(axis=1)]
+        if len(outside):
+            raise FrameRefusedError(
+                "outside", f"pixel {tuple(outside[0].tolist())} is outside the image of {size[0]}x{size[1]}"
+            )
+        return self._estimator.ask(frame, pixels, deadline=deadline)
 
     def cancel(self) -> None:
         """End a question that is under way in another thread as soon as may be."""
@@ -116,6 +136,12 @@ class FramePipeline:
                 "stale",
                 f"the frame is {age:.3f} s old, more than stream.max_age_s ({max_age_s:g} s): check the clocks, "
                 "set use_sim_time with a simulator or a bag, ask fewer pixels, or use a faster engine",
+            )
+        if age < -max_age_s:
+            raise FrameRefusedError(
+                "future",
+                f"the frame's stamp lies {-age:.3f} s ahead of this node's clock: check the clocks; with "
+                "use_sim_time, is /clock published?",
             )
         if self._prepared is not None and self._prepared[0] is pair:
             return self._prepared[1]

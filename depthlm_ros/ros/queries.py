@@ -79,6 +79,11 @@ class QueryService:
         except (FrameRefusedError, EngineError, ValueError) as error:
             response.success, response.message = False, str(error)
             return response
+        except Exception as error:
+            # An exception that leaves a service callback ends the process; none may.
+            self._health.say("query", f"~/query_depth failed: {type(error).__name__}: {error}")
+            response.success, response.message = False, f"internal error: {type(error).__name__}: {error}"
+            return response
         finally:
             self._places.release()
         response.success, response.message = True, ", ".join(f"{n} {k}" for k, n in sparse.reasons().items())
@@ -113,13 +118,15 @@ class QueryService:
         )
         try:
             sparse = future.result(timeout + _GRACE_S)
-        except (FutureTimeoutError, CancelledError) as error:
+        except CancelledError:
+            raise ValueError("the node was deactivated before it answered") from None
+        except FutureTimeoutError as error:
             future.cancel()
             raise ValueError(
                 f"no answer within {timeout:g} s: allow more time or ask fewer pixels"
             ) from error
-        self._health.asked_points(sparse.reasons())
-        return pair, sparse
+        self._health.asked_points(sparse)
+        return pair, sparse.at(pixels)
 
 
 def _as_long(values: object, length: int) -> np.ndarray:

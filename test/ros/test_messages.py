@@ -134,6 +134,12 @@ def test_the_obstacle_cloud_holds_what_is_kept() -> None:
     assert [p[2] for p in point_cloud2.read_points(cloud)] == [4.0]
 
 
+def test_an_empty_obstacle_cloud_is_a_whole_message() -> None:
+    cloud = messages.obstacle_cloud(sparse(), np.zeros(3, bool), Header(frame_id="optical"))
+    assert (cloud.width, cloud.height, cloud.point_step, len(cloud.data)) == (0, 1, 12, 0)
+    assert [f.name for f in cloud.fields] == ["x", "y", "z"]
+
+
 def test_sparse_depth_keeps_every_asked_pixel() -> None:
     counters = dict.fromkeys(
         ("frames_in", "frames_answered", "frames_dropped", "points_asked", "points_answered"), 5

@@ -62,14 +62,14 @@ def test_a_frame_is_decoded_rectified_and_resized_once_however_many_pixels_are_a
         tested = pipeline(engine)
         frame = pair(info=distorted)
         sampling = SamplingConfig(columns=16, rows=12)
-        sparse, _ = tested.estimate(frame, sampling, max_age_s=5.0, deadline=None)
+        sparse, _ = tested.estimate(frame, sampling, max_age_s=5.0)
         for u in range(20, 60, 10):
             tested.query(frame, np.array([[u, 50]]), max_age_s=5.0, deadline=time.monotonic() + 9)
         assert len(engine.prompts) == 16 * 12 + 4
         assert (decode.calls, remap.calls, resize.calls, maps.calls) == (1, 1, 1, 1)
         assert sparse.answered.all()
         # The next frame of the same camera uses the same undistortion maps.
-        tested.estimate(pair(info=distorted), sampling, max_age_s=5.0, deadline=None)
+        tested.estimate(pair(info=distorted), sampling, max_age_s=5.0)
         assert (decode.calls, remap.calls, resize.calls, maps.calls) == (2, 2, 2, 1)
 
 
@@ -101,11 +101,47 @@ def test_a_frame_that_is_too_old_is_refused() -> None:
         assert refused.value.reason == "stale"
 
 
+def test_a_frame_from_the_future_is_refused_and_one_slightly_ahead_is_not() -> None:
+    with FakeEngine(lambda _: " 2.00 meters") as engine:
+        with pytest.raises(FrameRefusedError, match="ahead of this node's clock") as refused:
+            pipeline(engine, age_s=-7200.0).prepare(pair(), max_age_s=5.0)
+        assert refused.value.reason == "future"
+        assert pipeline(engine, age_s=-0.2).prepare(pair(), max_age_s=5.0)
+
+
+def test_a_frame_without_any_answer_is_refused_with_the_engines_own_words() -> None:
+    sampling = SamplingConfig(columns=2, rows=1)
+    broken = FakeEngine(lambda _: ValueError("the logits are not finite"))
+    with broken as engine, pytest.raises(FrameRefusedError, match="the logits are not finite") as refused:
+        pipeline(engine).estimate(pair(), sampling, max_age_s=5.0)
+    assert refused.value.reason == "no_answer"
+    assert refused.value.answers is not None
+    assert refused.value.answers.reasons() == {"engine_error": 2}
+
+
+def test_an_answer_that_comes_too_late_is_refused() -> None:
+    ages = iter([0.0, 0.0, 5.1])
+    with FakeEngine(lambda _: " 2.00 meters") as engine:
+        tested = FramePipeline(DepthEstimator(engine, PROFILE), CameraConfig(), lambda _: next(ages))
+        with pytest.raises(FrameRefusedError) as refused:
+            tested.estimate(pair(), SamplingConfig(columns=2, rows=1), max_age_s=5.0)
+    assert refused.value.reason == "late"
+
+
+def test_a_pixel_outside_the_image_is_refused() -> None:
+    with FakeEngine(lambda _: " 2.00 meters") as engine:
+        with pytest.raises(FrameRefusedError, match=r"\(5000, 3\) is outside the image of 160x120"):
+            pipeline(engine).query(
+                pair(), np.array([[3, 3], [5000, 3]]), max_age_s=5.0, deadline=time.monotonic() + 9
+            )
+        assert engine.prompts == []
+
+
 def test_a_sampler_that_finds_nothing_refuses_the_frame() -> None:
     sampling = SamplingConfig(method="roi", roi=(WIDTH + 5, 0, 10, 10))
     with FakeEngine(lambda _: " 2.00 meters") as engine:
         with pytest.raises(FrameRefusedError) as refused:
-            pipeline(engine).estimate(pair(), sampling, max_age_s=5.0, deadline=None)
+            pipeline(engine).estimate(pair(), sampling, max_age_s=5.0)
         assert refused.value.reason == "no_pixels"
 
 
