@@ -31,7 +31,7 @@ class AnswerStatus(IntEnum):
     DEADLINE = 8
     ENGINE_ERROR = 9
     BAD_FORMAT = 10
-    """A number that can be read in more than one way, such as ``2,42``."""
+    """A number that can be read in more than one way (``2,42``), or of something else than metres (``20%``)."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +50,42 @@ class ParsedAnswer:
 
 
 _NUMBER = re.compile(
-    r"(?:(?<![\d.,])(?P<minus>[-\u2010-\u2015\u2212\ufe58\ufe63\uff0d])\s*|(?<![\w.,])\+?)"
+    r"(?:(?<![\d.,])(?P<minus>[-\u2010-\u2015\u2212\ufe58\ufe63\uff0d])\s*|(?<!\w)(?P<spelled>minus|negative)\s*"
+    r"|(?<![\w.,])\+?)(?P<currency>(?<=[$\u20ac\u00a3\u00a5]))?"
     r"(?:(?P<word>inf(?:inity)?|nan)\b"
     r"|(?P<digits>(?:[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)(?P<odd>[_.]?[\d_])?)"
-    r"(?:\s*(?P<unit>[A-Za-z]+)(?P<glued>\d)?)?",
+    r"(?:(?P<gap>\s*(?:-\s*)?)(?P<unit>[^\W\d_]+))?"
+    r"(?P<tail>[\d^]|\s*[%\u2030\u2031\u00b0\u2032\u2033$\u20ac\u00a3\u00a5]|\s*/\s*[^\W\d_]"
+    r"|\s+(?:per|squared|cubed)\b|(?:\s+and)?\s+(?:an?|one|two|three)\s+(?:half|quarters?|thirds?)\b)?",
     re.IGNORECASE,
 )
-_OPEN_END = re.compile(r"\s*[\w.,+-]*")
+"""A number, the word behind it (``unit``, which also takes vulgar fractions and superscripts), and in ``tail`` what
+makes something else of both: ``%``, a rate, a power, a fraction. Every piece is linear in the text's length."""
+_OPEN_END = re.compile(r"\s*(?:[\w.,+/^-]+\s*)?")
 """What may stand behind a number while its digits or its unit are not known to be over."""
 _ANSWER_TAG = re.compile(r"<answer>(?P<body>.*?)(?P<end></answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?\Z")
 _METRES_PER_UNIT = {
-    "mm": 0.001, "millimeter": 0.001, "millimeters": 0.001, "millimetre": 0.001, "millimetres": 0.001,
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres", "mètre", "mètres", "米"), 1.0),
+    "mm": 0.001, "mms": 0.001, "millimeter": 0.001, "millimeters": 0.001, "millimetre": 0.001, "millimetres": 0.001,
     "dm": 0.1, "decimeter": 0.1, "decimeters": 0.1, "decimetre": 0.1, "decimetres": 0.1,
-    "cm": 0.01, "centimeter": 0.01, "centimeters": 0.01, "centimetre": 0.01, "centimetres": 0.01,
-    "km": 1000.0, "kilometer": 1000.0, "kilometers": 1000.0, "kilometre": 1000.0, "kilometres": 1000.0,
+    "cm": 0.01, "cms": 0.01, "centimeter": 0.01, "centimeters": 0.01, "centimetre": 0.01, "centimetres": 0.01,
+    "km": 1000.0, "kms": 1000.0, "kilometer": 1000.0, "kilometers": 1000.0, "kilometre": 1000.0, "kilometres": 1000.0,
     "ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "inch": 0.0254, "inches": 0.0254,
-    "yd": 0.9144, "yard": 0.9144, "yards": 0.9144, "mile": 1609.344, "miles": 1609.344,
+    "yd": 0.9144, "yds": 0.9144, "yard": 0.9144, "yards": 0.9144, "mi": 1609.344, "mile": 1609.344, "miles": 1609.344,
 }  # fmt: skip
-"""Units other than metres, exact by definition; words that are not here leave the number in metres."""
+"""Units of length, exact by definition."""
+_OTHER_WORDS = """
+    in ins fts micron microns um micrometer micrometers micrometre micrometres nm nanometer nanometers nanometre
+    nanometres pm nmi nautical fathom fathoms furlong furlongs league leagues au light square sq cubic
+    s sec secs second seconds ms millisecond milliseconds min mins minute minutes h hr hrs hour hours day days o
+    deg degs degree degrees rad rads radian radians px pix pixel pixels kg kgs lb lbs mph kph kmh fps
+    k thousand thousands million millions billion billions trillion hundred hundreds dozen dozens lakh crore
+    half halves quarter quarters third thirds fifth fifths tenth tenths hundredth hundredths thousandth thousandths
+    percent percentage pct per times x step steps pace paces floor floors stories storeys block blocks
+"""
+_NOT_METRES = frozenset(_OTHER_WORDS.split())
+"""Words behind a number that make it something else, or (``in``) may do so."""
 _SMALLEST_M = float(np.finfo(np.float32).tiny)
 """Below this, float32 would make the depth 0."""
 
@@ -138,18 +155,32 @@ def _read(match: re.Match[str], unfinished: bool, max_depth_m: float) -> ParsedA
         return refused(AnswerStatus.NOT_FINITE)
     if unfinished:
         return refused(AnswerStatus.TRUNCATED)
-    digits, unit = match["digits"].rstrip(","), (match["unit"] or "").lower()
-    odd = match["odd"] or match["glued"] or unit == "in"  # inches, or "in front of"
-    if odd or ("," in digits and not _THOUSANDS.match(digits)):
+    digits = match["digits"].rstrip(",")
+    if match["odd"] or match["tail"] or match["currency"] is not None:
         return refused(AnswerStatus.BAD_FORMAT)
+    if not _in_a_length(match["unit"] or "", match["gap"] or ""):
+        return refused(AnswerStatus.BAD_FORMAT)
+    if "," in digits and not _THOUSANDS.match(digits):
+        return refused(AnswerStatus.BAD_FORMAT)
+    unit = (match["unit"] or "").lower()
     metres = float(digits.replace(",", "")) * _METRES_PER_UNIT.get(unit, 1.0)
     if not math.isfinite(metres):
         return refused(AnswerStatus.NOT_FINITE)
-    if match["minus"] or metres < _SMALLEST_M:
+    if match["minus"] or match["spelled"] or metres < _SMALLEST_M:
         return refused(AnswerStatus.NOT_POSITIVE)
     if metres > max_depth_m:
         return refused(AnswerStatus.OUT_OF_RANGE)
     return ParsedAnswer(metres, AnswerStatus.OK, _span(match))
+
+
+def _in_a_length(word: str, gap: str) -> bool:
+    """Whether the word behind a number leaves it a length: a known unit, or an ordinary word such as "away".
+
+    Without a gap it must be a unit (``5kk``), and so must a word beyond ASCII (``3½``, ``5 µm``, ``5 m²``).
+    """
+    if word.lower() in _METRES_PER_UNIT:
+        return word not in ("M", "Mm")  # millions, megametres
+    return not word or (gap != "" and word.isascii() and word.lower() not in _NOT_METRES)
 
 
 def number_probability(answer: Answer, parsed: ParsedAnswer) -> float:
