@@ -52,9 +52,11 @@ class Setup:
 
     @staticmethod
     def _sourced_ros() -> str | None:
-        """The sourced ROS 2 as "distro prefixes", or None."""
-        distro = os.environ.get("ROS_DISTRO")
-        return f"{distro} {os.environ.get('AMENT_PREFIX_PATH', '')}" if distro else None
+        """The name of the sourced ROS 2 distribution, or None.
+
+        Not its prefixes: sourcing a workspace, or this environment's own env.sh, does not make it another ROS.
+        """
+        return os.environ.get("ROS_DISTRO") or None
 
     def _base_python(self) -> str:
         wanted = os.environ.get("PYTHON")
@@ -94,7 +96,7 @@ class Setup:
 
     def run(self) -> None:
         """Runs every step that is not up to date, then checks the result."""
-        source = f"ROS 2 {self.ros.split()[0]} (sourced)" if self.ros else "ROS 2 kilted from PyPI"
+        source = f"ROS 2 {self.ros} (sourced)" if self.ros else "ROS 2 kilted from PyPI"
         print(f"set-up: {self.venv}, {source}, {self.base_python}", flush=True)
         stamps = self._stamps()
         if (
@@ -240,7 +242,7 @@ class Setup:
     def _write_links(self) -> None:
         (self.site / "depthlm_ros_checkout.pth").write_text(f"{ROOT}\n", encoding="utf-8")
         # ROS 2 before kilted reads the old name; kilted warns about it.
-        old_ros = bool(self.ros) and self.ros.split()[0] in ("humble", "iron", "jazzy")
+        old_ros = bool(self.ros) and self.ros in ("humble", "iron", "jazzy")
         variables = ["FASTDDS_DEFAULT_PROFILES_FILE", *["FASTRTPS_DEFAULT_PROFILES_FILE"] * old_ros]
         profile = shlex.quote(str(ROOT / "config" / "fastdds.xml"))
         lines = [
