@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from depthlm_ros.engines.base import RgbImage
 
@@ -19,6 +20,12 @@ _ORIENTATION = 0x0112
 
 _STEREO_FORMAT = "MPO"
 """Photographs of phones: a JPEG first, then a depth map or a second view, which is not an animation."""
+
+_STREAM_FORMATS = ("JPEG", "PNG")
+"""What sensor_msgs/CompressedImage holds. What comes over a network reaches no other decoder."""
+
+_FILE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+"""Formats of photographs; a JPEG may turn out to be an MPO. Pillow knows more, and EPS would start Ghostscript."""
 
 
 class ImageError(ValueError):
@@ -32,23 +39,26 @@ def read_image(path: Path, *, max_megapixels: float) -> RgbImage:
     is not applied (a warning says so). 16-bit grey is scaled to 8 bits, transparency is dropped.
 
     Args:
-        path: The file, in any format that Pillow reads.
+        path: The file: PNG, JPEG (or MPO), BMP, TIFF, WEBP or PPM, whatever its name ends in.
         max_megapixels: Larger images are refused before they are decoded.
 
     Returns:
         Shape (H, W, 3), uint8, RGB.
 
     Raises:
-        ImageError: The file is absent, no image, too large, cut short, animated, or has no 8- or 16-bit pixels.
+        ImageError: The file is absent, no image of these formats, too large, cut short, animated, or has no 8- or
+            16-bit pixels.
     """
-    return _decode(path, str(path), max_megapixels)
+    return _decode(path, str(path), _FILE_FORMATS, max_megapixels, _warn_of_orientation)
 
 
 def decode_image(data: bytes, *, max_megapixels: float) -> RgbImage:
-    """Decode an image that is held in memory, by the rules of :func:`read_image`.
+    """Decode a JPEG or PNG that is held in memory, by the rules of :func:`read_image`.
+
+    An EXIF orientation is not applied either, without a warning: it would come with every frame.
 
     Args:
-        data: The bytes of an image file, such as a JPEG.
+        data: The bytes of the JPEG or PNG.
         max_megapixels: Larger images are refused before they are decoded.
 
     Returns:
@@ -57,19 +67,29 @@ def decode_image(data: bytes, *, max_megapixels: float) -> RgbImage:
     Raises:
         ImageError: As for a file.
     """
-    return _decode(io.BytesIO(data), f"{len(data)} bytes", max_megapixels)
+    return _decode(io.BytesIO(data), f"{len(data)} bytes", _STREAM_FORMATS, max_megapixels)
 
 
-def _decode(source: Path | IO[bytes], name: str, max_megapixels: float) -> RgbImage:
+def _decode(
+    source: Path | IO[bytes],
+    name: str,
+    formats: tuple[str, ...],
+    max_megapixels: float,
+    look_at: Callable[[str, Image.Image], None] = lambda name, image: None,
+) -> RgbImage:
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=formats) as image:
             _check(name, image, max_megapixels)
+            look_at(name, image)
             image.load()
             return _to_rgb(name, image)
     except ImageError:
         raise
     except FileNotFoundError as error:
         raise ImageError(f"{name}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        known = f"{', '.join(formats[:-1])} or {formats[-1]}"
+        raise ImageError(f"{name}: cannot be read as an image: expected {known}") from error
     except Exception as error:
         # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, struct.error, ...
         raise ImageError(f"{name}: cannot be read as an image: {error}") from error
@@ -84,6 +104,9 @@ def _check(name: str, image: Image.Image, max_megapixels: float) -> None:
         )
     if getattr(image, "is_animated", False) and image.format != _STEREO_FORMAT:
         raise ImageError(f"{name}: has {getattr(image, 'n_frames', 'several')} frames: save the one you mean")
+
+
+def _warn_of_orientation(name: str, image: Image.Image) -> None:
     orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation != 1:
         _LOG.warning(

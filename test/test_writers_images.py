@@ -1,7 +1,9 @@
 """Image files as cameras and people save them: what is read, how, and what is refused."""
 
+import io
 import logging
 import struct
+import subprocess
 import zlib
 
 import numpy as np
@@ -55,6 +57,40 @@ def test_the_exif_orientation_is_not_applied_and_that_is_said(tmp_path, caplog):
     assert "orientation 6 is not applied" in caplog.text
 
 
+def test_the_exif_orientation_of_a_stream_is_not_logged_with_every_frame(caplog):
+    exif, data = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.fromarray(noise((20, 30, 3))).save(data, "JPEG", exif=exif)
+    with caplog.at_level(logging.INFO):
+        assert decode_image(data.getvalue(), max_megapixels=1.0).shape == (20, 30, 3)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM"])
+def test_files_of_cameras_and_people_are_read(tmp_path, kind):
+    image = np.full((20, 30, 3), 90, np.uint8)
+    more = {"save_all": True, "append_images": [Image.fromarray(image)]} if kind == "MPO" else {}
+    Image.fromarray(image).save(tmp_path / "a", kind, **more)
+    assert abs(read(tmp_path / "a").astype(int) - image).max() < 4
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP", "PPM", "GIF", "EPS", "TGA"])
+def test_a_message_holds_a_jpeg_or_a_png_and_no_decoder_is_started_for_else(monkeypatch, kind):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a program"))
+    data = io.BytesIO()
+    Image.fromarray(noise((20, 30, 3))).save(data, kind)
+    with pytest.raises(ImageError, match=r"cannot be read as an image.*JPEG or PNG"):
+        decode_image(data.getvalue(), max_megapixels=1.0)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "TGA"])
+def test_a_file_of_another_format_is_refused_with_those_that_are_read(monkeypatch, tmp_path, kind):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a program"))
+    Image.fromarray(noise((20, 30, 3))).save(tmp_path / "a", kind)
+    with pytest.raises(ImageError, match=r"cannot be read as an image.*PNG, .* or PPM"):
+        read(tmp_path / "a")
+
+
 def bomb(path, width, height):
     """A PNG that claims a size and holds nothing of it."""
 
@@ -78,14 +114,16 @@ def test_what_is_no_whole_single_image_is_refused(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").write_bytes(b"")
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
-    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    for name in ("moving.gif", "moving.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     Image.fromarray(noise((9, 9)).astype(np.float32)).save(tmp_path / "float.tiff")
     Image.fromarray(np.full((9, 9), 70000, np.int32)).save(tmp_path / "wide.tiff")
     for name, says in (
         ("cut.jpg", "truncated"),
         ("text.png", "cannot be read"),
         ("empty.png", "cannot be read"),
-        ("moving.gif", "2 frames"),
+        ("moving.gif", "cannot be read"),
+        ("moving.png", "2 frames"),
         ("float.tiff", "floating-point"),
         ("wide.tiff", "16-bit"),
         ("absent.png", "no such file"),
