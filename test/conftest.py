@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from shared_data import shared_file
+from shared_data import GOLDEN, shared_file
 
 settings.register_profile("busy", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("busy")
@@ -21,6 +21,6 @@ def shared() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Any]:
-    """Geometry and hashes that the official code produced (``../shared/golden/canonical.json``)."""
-    record: dict[str, Any] = json.loads(shared_file("golden", "canonical.json").read_text(encoding="utf-8"))
+    """Geometry and hashes that the official code produced from an image that is given by a formula."""
+    record: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
     return record

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from shared_data import GOLDEN
 
 from depthlm_ros.canonical import CanonicalError, CanonicalView
 from depthlm_ros.engines.base import PromptImage
@@ -35,6 +36,10 @@ def test_the_official_code_paints_the_same_bytes(golden):
                 assert hashlib.sha256(marked.tobytes()).hexdigest() == query["marked_rgb_sha256"]
                 compared += 1
     assert compared > 50
+
+
+def test_the_golden_record_is_the_original(shared):
+    assert GOLDEN.read_bytes() == shared("golden", "canonical.json").read_bytes()
 
 
 @pytest.mark.parametrize(
