@@ -12,8 +12,8 @@ import typer
 import yaml
 from typer.core import TyperCommand
 
-from depthlm_ros.config import ConfigError, DepthLMConfig, from_flat, load_config, options
-from depthlm_ros.config_yaml import describe
+from depthlm_ros.config import ConfigError, DepthLMConfig, from_flat, options
+from depthlm_ros.config_yaml import describe, load_config
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,10 +7,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 EMBEDDED = "embedded"
 """The value of ``engine.checkpoint`` that names the checkpoint inside this package."""
@@ -131,7 +128,7 @@ class StreamConfig(_Section):
     sync_queue: int = option(10, "Messages kept while an image waits for its CameraInfo.", low=1, high=1000)
     sync_slop_s: float = option(
         0.005, "Largest difference of stamps between an image and its CameraInfo.",
-        unit="s", low=0.0, high=10.0,
+        unit="s", low=1e-4, high=10.0,  # at 0 nothing pairs: the difference must be below it
     )  # fmt: skip
     max_age_s: float = option(
         5.0, "Nothing is published from a frame that is older than this.",
@@ -262,33 +259,3 @@ def from_flat(values: Mapping[str, Any], base: DepthLMConfig | None = None) -> D
             raise ConfigError(prefix + text) from error
         config = dataclasses.replace(config, **{section.name: part})
     return config
-
-
-def load_config(path: Path, base: DepthLMConfig | None = None) -> DepthLMConfig:
-    """Read a YAML file: plain sections, or a ROS parameter file (``/**: ros__parameters: ...``).
-
-    Options stand in sections or, as ROS also writes them, under dotted names (``engine.device: cpu``).
-
-    Raises:
-        ConfigError: The file cannot be read, a key is unknown or a value does not fit.
-    """
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-    if isinstance(record, dict) and len(record) == 1:
-        (only,) = record.values()
-        if isinstance(only, dict) and set(only) == {"ros__parameters"}:
-            record = only["ros__parameters"]
-    if not isinstance(record, dict):
-        raise ConfigError(f"{path}: expected sections with options, such as 'engine: {{name: transformers}}'")
-    flat: dict[str, Any] = {}
-    for section, part in record.items():
-        if isinstance(part, dict):
-            flat.update({f"{section}.{name}": value for name, value in part.items()})
-        elif part is not None:  # a section whose options are all commented out
-            flat[str(section)] = part
-    try:
-        return from_flat(flat, base)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error

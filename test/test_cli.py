@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from depthlm_ros import __version__
 from depthlm_ros.cli import app
 from depthlm_ros.cli_common import InputError, build_config, one_line_errors
-from depthlm_ros.config import ConfigError, DepthLMConfig, SamplingConfig, from_flat, load_config, options
-from depthlm_ros.config_yaml import config_yaml
+from depthlm_ros.config import ConfigError, DepthLMConfig, SamplingConfig, from_flat, options
+from depthlm_ros.config_yaml import config_yaml, load_config
 from depthlm_ros.evaluation import read_benchmark
 
 
@@ -56,7 +56,7 @@ def test_config_prints_every_option_and_reads_back(tmp_path):
 def test_config_yaml_of_other_values_reads_back(tmp_path):
     values = {
         "engine.checkpoint": 'a "b": #c', "engine.profile": "off", "sampling.roi": (1, 2, 30, 40),
-        "stream.sync_slop_s": 1e-5, "sampling.method": "roi",
+        "obstacles.min_confidence": 1e-5, "sampling.method": "roi",
     }  # fmt: skip
     config = from_flat(values)
     path = tmp_path / "c.yaml"

@@ -15,9 +15,9 @@ from depthlm_ros.config import (
     SamplingConfig,
     flatten,
     from_flat,
-    load_config,
     options,
 )
+from depthlm_ros.config_yaml import load_config
 
 
 @pytest.fixture
@@ -127,6 +127,7 @@ def test_an_unknown_option_is_named_with_what_was_meant(name, hint):
         ("engine.name", "magic", "one of"),
         ("obstacles.min_confidence", 1.1, "from 0.0 to 1.0"),
         ("stream.max_age_s", -1.0, "a number from"),
+        ("stream.sync_slop_s", 0.0, "from 0.0001 to 10"),  # message_filters would pair nothing
         ("lifecycle.autostart", 1, "a bool"),
         ("lifecycle.autostart", "true", "a bool"),
     ],

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from depthlm_ros.config import DepthLMConfig, flatten, load_config, options
-from depthlm_ros.config_yaml import config_yaml
+from depthlm_ros.config import DepthLMConfig, flatten, options
+from depthlm_ros.config_yaml import config_yaml, load_config
 
 SHIPPED = Path(__file__).parents[1] / "config" / "depthlm.yaml"
 
