@@ -18,6 +18,15 @@ from pathlib import Path
 import setup_tools as tools
 
 ROOT = Path(__file__).resolve().parent.parent
+_PROGRAM = """\
+import sys
+
+from depthlm_ros.cli import main
+
+# Rendering spawns processes, which import this file again.
+if __name__ == "__main__":
+    sys.exit(main())
+"""
 REQUIREMENTS = ROOT / "requirements"
 STANDINS = ("cv_bridge", "message_filters", "sensor_msgs_py")
 # Looked for after every set-up: a virtual environment that lost one of these is repaired.
@@ -263,9 +272,7 @@ class Setup:
         env_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         program = self.venv / "libexec" / "depthlm"
         program.parent.mkdir(exist_ok=True)
-        program.write_text(
-            "import sys\n\nfrom depthlm_ros.cli import main\n\nsys.exit(main())\n", encoding="utf-8"
-        )
+        program.write_text(_PROGRAM, encoding="utf-8")
         command = self.bin / "depthlm"
         python, source = shlex.quote(self.python), shlex.quote(str(env_file))
         text = f'#!/bin/sh\n. {source}\nexec {python} {shlex.quote(str(program))} "$@"\n'
