@@ -21,7 +21,8 @@ from tiny_models import FAMILIES, make_tiny_checkpoint, shared_checkpoint
 
 from depthlm_ros.engines import hf_decoding
 from depthlm_ros.engines.base import Answer, EngineError, Finish, Paint, Prompt, PromptImage
-from depthlm_ros.engines.hf_processor import ProcessorEncoder, chat_template
+from depthlm_ros.engines.hf_chat import chat_template
+from depthlm_ros.engines.hf_processor import ProcessorEncoder
 from depthlm_ros.engines.transformers import TransformersEngine
 
 QUESTION = "How far is the point pointed by the red arrow from the camera?"
