@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
@@ -295,6 +296,33 @@ def test_a_failed_batch_leaves_the_others_and_a_lost_gpu_ends_all(
         engine.generate(prompts_of_two_frames(), max_new_tokens=2)
 
 
+def test_a_failure_of_a_kind_is_logged_with_its_traceback_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_with(error: Exception) -> None:
+        def generate(**inputs: torch.Tensor) -> None:
+            raise error
+
+        monkeypatch.setattr(engine._model, "generate", generate)
+        for _ in range(3):
+            assert engine.generate(prompts[:2], max_new_tokens=2)[0].finish is Finish.ERROR
+
+    prompts = prompts_of_two_frames()
+    caplog.set_level(logging.INFO, logger="depthlm_ros")
+    with TransformersEngine(shared_checkpoint("pixtral"), device="cpu", dtype="float32") as engine:
+        fail_with(RuntimeError("shape mismatch"))
+        fail_with(ValueError("another kind"))
+        assert [r.message for r in caplog.records] == ["a batch of 2 prompts failed"] * 2
+        assert all(record.exc_info for record in caplog.records)
+        caplog.clear()
+        fail_with(torch.OutOfMemoryError("CUDA out of memory"))
+        assert [r.levelname for r in caplog.records] == ["WARNING", "ERROR"]
+    caplog.clear()
+    with engine:  # started anew, it is said anew
+        fail_with(RuntimeError("shape mismatch"))
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.skipif(bool(why_no_processor()), reason=why_no_processor())
 def test_other_architectures_go_through_their_own_processor(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
@@ -350,3 +378,10 @@ def test_importing_the_engine_imports_no_torch() -> None:
 def test_the_name_says_model_and_architecture() -> None:
     engine = TransformersEngine(shared_checkpoint("pixtral"))
     assert engine.model_name == "tiny-pixtral (LlavaForConditionalGeneration)"
+
+
+def test_the_name_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, reads = TransformersEngine(shared_checkpoint("pixtral")), []
+    monkeypatch.setattr("depthlm_ros.engines.transformers.read_json", lambda path: reads.append(path) or {})
+    assert engine.model_name == engine.model_name == "tiny-pixtral (unknown)"
+    assert len(reads) == 1

@@ -110,10 +110,6 @@ class ImagePreparer:
             return rows, columns, frame.resampler.resample(painted, rows, columns)
         return slice(None), slice(None), self._resize(painted)
 
-    def forget(self) -> None:
-        """Free the frames that are kept."""
-        self._frames.clear()
-
     def _frame(self, base: RgbImage) -> _Frame:
         for frame in self._frames:
             if frame.base is base:

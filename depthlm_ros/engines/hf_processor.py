@@ -53,10 +53,6 @@ class Encoder(Protocol):
         """The model's inputs for a batch, padded on the left, on the device."""
         ...
 
-    def forget(self) -> None:
-        """Free what is kept between calls."""
-        ...
-
 
 class AssembledEncoder:
     """Tokenizer, chat template and image preparation, put together by us.
@@ -138,11 +134,6 @@ class AssembledEncoder:
         images = [image for prompt in prompts for image in prompt.images]
         return inputs | (self._images.pack(images) if images else {})
 
-    def forget(self) -> None:
-        """See :class:`Encoder`."""
-        self._images.forget()
-        self._text_ids.cache_clear()
-
 
 class ProcessorEncoder:
     """Any other architecture: the checkpoint's own ``AutoProcessor`` does it all, for each painted image.
@@ -177,9 +168,6 @@ class ProcessorEncoder:
             return_tensors="pt",
         )
         return {name: value.to(self._device) for name, value in inputs.items()}
-
-    def forget(self) -> None:
-        """See :class:`Encoder`; nothing is kept."""
 
 
 def load_encoder(

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -82,11 +83,12 @@ class TransformersEngine:
         self._batch_size, self._max_image_pixels, self._threads = batch_size, max_image_pixels, threads
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
+        self._failures: set[str] = set()
         self._model: Any = None
         self._encoder: Encoder | None = None
         self._device: torch.device | None = None
 
-    @property
+    @cached_property
     def model_name(self) -> str:
         """The model's name and architecture, known before the engine is started."""
         return name_of(self._checkpoint, read_json(self._checkpoint / "config.json"))
@@ -98,6 +100,7 @@ class TransformersEngine:
             EngineError: It cannot be loaded; the message says what to do.
         """
         record = check_directory(self._checkpoint)
+        self._failures.clear()
         try:
             import torch
             import transformers  # noqa: F401
@@ -175,21 +178,31 @@ class TransformersEngine:
         except Exception as error:
             if not is_out_of_memory(error):
                 self._raise_if_lost(error)
-                _LOG.exception("a batch of %d prompts failed", len(prompts))
+                level = self._level(type(error).__name__, logging.ERROR)
+                _LOG.log(level, "a batch of %d prompts failed", len(prompts), exc_info=True)
                 return [_failed(error)] * len(prompts)
             failure = _failed(error)
         # Outside of the handler, whose traceback would keep the batch's tensors alive.
         self._empty_cache()
         if not may_split or len(prompts) < 2:
-            _LOG.error("out of memory with %d prompts at a time: %s", len(prompts), failure.error)
+            level = self._level("out of memory", logging.ERROR)
+            _LOG.log(level, "out of memory with %d prompts at a time: %s", len(prompts), failure.error)
             return [failure] * len(prompts)
-        _LOG.warning("out of memory with %d prompts at a time; trying again with half", len(prompts))
+        level = self._level("halved", logging.WARNING)
+        _LOG.log(level, "out of memory with %d prompts at a time; trying again with half", len(prompts))
         half = (len(prompts) + 1) // 2
         return [
             answer
             for part in (prompts[:half], prompts[half:])
             for answer in self._answer(call, part, may_split=False)
         ]
+
+    def _level(self, failure: str, level: int) -> int:
+        """The level at which to log a kind of failure: the given one once, then debug, or a stream floods the log."""
+        if failure in self._failures:
+            return logging.DEBUG
+        self._failures.add(failure)
+        return level
 
     def _empty_cache(self) -> None:
         if self._device is not None and self._device.type == "cuda":
