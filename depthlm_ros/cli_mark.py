@@ -9,8 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from depthlm_ros.cli_common import InputError, Pixel, one_line_errors, pixel_option
-from depthlm_ros.config import CameraConfig
+from depthlm_ros.cli_common import (
+    ConfigFile,
+    InputError,
+    Pixel,
+    Settings,
+    build_config,
+    one_line_errors,
+    pixel_option,
+)
 
 
 @one_line_errors
@@ -25,6 +32,8 @@ def mark(
         float | None, typer.Option(help="Principal point's column; marking does not need it.")
     ] = None,
     cy: Annotated[float | None, typer.Option(help="Principal point's row; marking does not need it.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
 ) -> None:
     """Write the marked canonical view of each pixel: exactly what the model would see.
 
@@ -39,7 +48,7 @@ def mark(
         raise InputError("name at least one --pixel U V")
     if not 0.0 < focal < math.inf:
         raise InputError(f"--focal: expected the canonical focal length in pixels, above 0, got {focal}")
-    limit = CameraConfig().max_megapixels
+    limit = build_config(config, settings, {}).camera.max_megapixels
     source = read_image(image, max_megapixels=limit)
     view = CanonicalView(source, fx, fy, focal, max_pixels=limit * 1e6)
     out.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,20 @@ def test_each_pixel_as_given_keeps_its_entry_and_outside_is_not_drawable(tmp_pat
     assert record["queries"][0]["marker_xy"] == [60, 40]
 
 
+def test_the_size_that_is_refused_can_be_raised_as_the_refusal_says(tmp_path):
+    options = ["--fx", 50, "--fy", 50, "--focal", 100, "--pixel", 30, 20]  # a view of 120 x 80 = 9600 pixels
+    small = tmp_path / "small.yaml"
+    small.write_text("camera: {max_megapixels: 0.009}\n")
+    result, record = mark(tmp_path, formula(60, 40), *options, "--config", small)
+    assert result.exit_code == 2
+    assert "raise camera.max_megapixels" in " ".join(result.output.split())
+    assert record is None
+    more = ["--config", small, "--set", "camera.max_megapixels=0.01"]
+    result, record = mark(tmp_path, formula(60, 40), *options, *more)
+    assert result.exit_code == 0, result.output
+    assert record["canonical_size"] == [120, 80]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
