@@ -39,10 +39,7 @@ setup(
     entry_points={"console_scripts": ["depthlm = depthlm_ros.cli:main"]},
     # Ranges; requirements/ has the versions that were tested together.
     install_requires=[
-        "accelerate>=1.0",
-        "matplotlib>=3.8",
         "mcap>=1.2",
-        "mcap-ros2-support>=0.5.5",
         "numpy>=1.23",
         # 5 changed its type codes and breaks cv_bridge.
         "opencv-python-headless>=4.8,<5",
@@ -58,7 +55,16 @@ setup(
         "typer>=0.12",
     ],
     extras_require={
-        "dev": ["hypothesis", "mypy", "pre-commit", "pytest<9", "pytest-timeout", "ruff", "types-PyYAML"],
+        "dev": [
+            "hypothesis",
+            "mcap-ros2-support>=0.5.5",
+            "mypy",
+            "pre-commit",
+            "pytest<9",
+            "pytest-timeout",
+            "ruff",
+            "types-PyYAML",
+        ],
         "tensorrt-llm": ["tensorrt-llm"],
     },
 )

@@ -79,6 +79,34 @@ def test_the_checkout_hides_the_installed_package_but_not_its_messages():
     assert Path(depthlm_ros.__file__).parent == ROOT / "depthlm_ros"
 
 
+MODULES = {
+    "mcap-ros2-support": "mcap_ros2", "opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml",
+}  # fmt: skip
+"""What a package is imported as, where that is not its own name."""
+
+
+def imported_modules(*folders):
+    sources = (
+        file.read_text(encoding="utf-8") for folder in folders for file in (ROOT / folder).rglob("*.py")
+    )
+    return {name for text in sources for name in re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE)}
+
+
+def package_names(lines):
+    found = (re.match(r"[A-Za-z][\w-]*", line) for line in lines)
+    return {match[0] for match in found if match}
+
+
+def test_every_package_that_is_installed_is_imported_somewhere():
+    listed = package_names((ROOT / "requirements" / "base.txt").read_text().splitlines())
+    required = re.search(r"install_requires=\[(.*?)\n    \]", (ROOT / "setup.py").read_text(), re.DOTALL)[1]
+    required = package_names(re.findall(r'^ *"(.+)",$', required, re.MULTILINE))
+    ours, tests = imported_modules("depthlm_ros"), imported_modules("test")
+    assert {name for name in listed if MODULES.get(name, name) not in ours | tests} == set()
+    assert {name for name in required if MODULES.get(name, name) not in ours} == set()
+    assert len(listed) > 8 <= len(required)
+
+
 def test_the_dds_profile_holds_the_largest_demo_image():
     space = {"p": "http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"}
     profile = ElementTree.parse(ROOT / "config" / "fastdds.xml").getroot()
