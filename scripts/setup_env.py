@@ -183,7 +183,7 @@ class Setup:
         wanted = [line.strip() for file in lists for line in file.read_text().splitlines()]
         wanted = [line for line in wanted if line and not line.startswith("#")]
         if self.skip_torch:
-            wanted = [line for line in wanted if not line.startswith(("accelerate", "transformers"))]
+            wanted = [line for line in wanted if not line.startswith("transformers")]
         if self.ros and tools.ask_python(self.python, "import cv2", self.env) is not None:
             # The OpenCV that this ROS's cv_bridge was built against.
             wanted = [line for line in wanted if not line.startswith("opencv")]
