@@ -32,8 +32,9 @@ lint: setup ## Style, format and types.
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) mypy
 
+# One thread: tests run beside other processes, and torch threads that wait for a core cost more than they bring.
 test: lint ## Run all checks and tests.
-	$(IN_VENV) DEPTHLM_REQUIRE_ROS=1 python -m pytest
+	$(IN_VENV) DEPTHLM_REQUIRE_ROS=1 OMP_NUM_THREADS=1 python -m pytest
 
 clean: ## Remove .venv and everything that was built.
 	rm -rf $(VENV) build install log .mypy_cache .ruff_cache .pytest_cache
