@@ -18,6 +18,7 @@ app = typer.Typer(
     name="depthlm",
     help="Metric depth from vision-language models at the pixels that matter.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # square brackets in the help are brackets, not markup
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -56,8 +57,12 @@ def render(
     names = [known.value for known in Domain]
     if domain not in names:
         raise InputError(f"--domain: expected one of {', '.join(names)}, got {domain!r}")
+    before = out / f"{domain}.jsonl"
+    replaced = before.exists()
     index = write_dataset(out, scenes=scenes, seed=seed, domain=Domain(domain))
     typer.echo(str(index))
+    if replaced:
+        typer.echo(f"{before} existed and was replaced; pictures of other seeds stay beside it", err=True)
 
 
 @app.command()

@@ -185,6 +185,9 @@ class DepthLMConfig:
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
 
 
+_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
 def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
     """Check one value against its declaration and return it in the declared type.
 
@@ -206,7 +209,7 @@ def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(max(-_HUGE, min(value, _HUGE)))
     if type(value) is not type(default):
-        raise refuse(f"a {type(default).__name__}")
+        raise refuse(_TYPE_NAMES[type(default)])
     if rules["choices"] and value not in rules["choices"]:
         raise refuse(f"one of {', '.join(rules['choices'])}")
     if isinstance(value, int | float) and not isinstance(value, bool):

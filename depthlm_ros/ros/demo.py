@@ -188,6 +188,6 @@ def _print_table(summary: dict[str, object], console: Console) -> None:
         f"{summary['points_answered']} of {summary['points_asked']} points answered, "
         f"{summary['points_per_s']:.1f} points/s\n"
         f"camera to cloud {latency['median']:.2f} s median, {latency['p95']:.2f} s p95\n"
-        f"{summary['frames_in']} frames came; {summary['frames_dropped']} were dropped "
-        "(a newer one had come, or refused)"
+        f"{summary['frames_in']} frames came while these were answered; {summary['frames_dropped']} of them gave "
+        "way to a newer one, by design, or were refused"
     )

@@ -195,13 +195,18 @@ class Bench(Node):
     def send_until_answered(self, timeout: float = 60.0) -> Any:
         """Publish good frames until the node answers one; returns its SparseDepth."""
         end = time.monotonic() + timeout
+        sent = []
+
+        def answer() -> Any:
+            return next((m for m in self.got["sparse_depth"] if m.header.stamp in sent), None)
+
         while time.monotonic() < end:
-            header = self.send()
+            sent.append(self.send().stamp)
             try:
-                return self.wait_for("sparse_depth", header, 2.0)
+                return self.wait(answer, 2.0)
             except AssertionError:
                 continue
-        raise AssertionError(f"no frame was answered within {timeout} s")
+        raise AssertionError(f"no frame was answered within {timeout} s: {self.counters()}")
 
     def call(self, client: Any, request: Any, timeout: float = 30.0) -> Any:
         self.wait(client.service_is_ready, timeout)
