@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from depthlm_ros.evaluation.metrics import within_delta1
 from depthlm_ros.training.answering import Answers
 from depthlm_ros.training.augment import Batch, Limits, Sample, collate, draw_query, marked_sample
 from depthlm_ros.training.calibrate import area_under_curve
@@ -69,17 +70,10 @@ def asked_depths(cache: ViewCache, count: int, limits: Limits, seed: int) -> tup
     return np.array(truth), np.array(shares)
 
 
-def delta1(answered: Floats, truth: Floats) -> float:
-    """Share of answers with max(answered / truth, truth / answered) < 1.25; no answer is a miss."""
-    with np.errstate(invalid="ignore"):
-        return float(np.mean(np.maximum(answered / truth, truth / answered) < 1.25))
-
-
 def score(answers: Answers, queries: Queries) -> dict[str, float]:
     """delta1, relative error, parse failures and how well the probability tells right from wrong."""
     known = np.isfinite(answers.metres)
-    with np.errstate(invalid="ignore"):
-        hit = np.maximum(answers.metres / queries.truth, queries.truth / answers.metres) < 1.25
+    hit = within_delta1(queries.truth, answers.metres)
     relative = np.abs(answers.metres - queries.truth)[known] / queries.truth[known]
     return {
         "queries": float(len(queries.truth)),
@@ -92,7 +86,8 @@ def score(answers: Answers, queries: Queries) -> dict[str, float]:
 
 def best_constant(truth: Floats) -> float:
     """The constant with the highest delta1, in metres."""
-    return float(_CANDIDATES[np.argmax([delta1(np.full_like(truth, c), truth) for c in _CANDIDATES])])
+    shares = [within_delta1(truth, np.full_like(truth, c)).mean() for c in _CANDIDATES]
+    return float(_CANDIDATES[np.argmax(shares)])
 
 
 def trivial_predictors(train: tuple[Floats, Floats], held_out: Queries) -> dict[str, float]:
@@ -112,8 +107,8 @@ def trivial_predictors(train: tuple[Floats, Floats], held_out: Queries) -> dict[
         table[row] = best_constant(truth[rows == row])
     by_row = table[np.minimum((held_out.height_share * _ROWS).astype(int), _ROWS - 1)]
     return {
-        "constant": round(delta1(constant, held_out.truth), 4),
-        "row": round(delta1(by_row, held_out.truth), 4),
+        "constant": round(float(within_delta1(held_out.truth, constant).mean()), 4),
+        "row": round(float(within_delta1(held_out.truth, by_row).mean()), 4),
     }
 
 
