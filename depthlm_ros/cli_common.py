@@ -113,6 +113,19 @@ def build_config(config: Path | None, settings: list[str] | None, given: dict[st
     return from_flat(flat, base)
 
 
+def engine_options(
+    engine: str | None, checkpoint: str | None, profile: str | None, device: str | None, dtype: str | None
+) -> dict[str, Any]:
+    """What the options of every command that runs a model mean, for :func:`build_config`."""
+    return {
+        "engine.name": engine,
+        "engine.checkpoint": checkpoint,
+        "engine.profile": profile,
+        "engine.device": device,
+        "engine.dtype": dtype,
+    }
+
+
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:

@@ -19,6 +19,7 @@ from depthlm_ros.cli_common import (
     Profile,
     Settings,
     build_config,
+    engine_options,
     one_line_errors,
     pixel_option,
 )
@@ -74,11 +75,7 @@ def estimate(
         config,
         settings,
         {
-            "engine.name": engine,
-            "engine.checkpoint": checkpoint,
-            "engine.profile": profile,
-            "engine.device": device,
-            "engine.dtype": dtype,
+            **engine_options(engine, checkpoint, profile, device, dtype),
             "camera.image_kind": kind,
             "sampling.method": None if grid is None else "grid",
             "sampling.columns": columns,

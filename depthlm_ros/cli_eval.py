@@ -16,6 +16,7 @@ from depthlm_ros.cli_common import (
     Profile,
     Settings,
     build_config,
+    engine_options,
     one_line_errors,
 )
 
@@ -39,17 +40,7 @@ def evaluate(
     A line of DATA holds image, intrinsics [fx, fy, cx, cy, width, height], pixel_coords [[u, v], ...] and depth
     [metres, ...]. OUT gets metrics.json and per_point.csv. delta1 is the share of labels answered within 25 %.
     """
-    options = build_config(
-        config,
-        settings,
-        {
-            "engine.name": engine,
-            "engine.checkpoint": checkpoint,
-            "engine.profile": profile,
-            "engine.device": device,
-            "engine.dtype": dtype,
-        },
-    )
+    options = build_config(config, settings, engine_options(engine, checkpoint, profile, device, dtype))
     from rich.console import Console
     from rich.progress import Progress
 

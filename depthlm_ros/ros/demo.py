@@ -12,8 +12,6 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -61,7 +59,8 @@ def run_demo(out: Path, *, frames: int = 24, timeout_s: float = 300.0, seed: int
     camera = {"image": "/camera/image_raw", "camera_info": "/camera/camera_info"}
     outputs = ("depth/image", "depth/camera_info", "points", "obstacles", "sparse_depth")
     heard = {**camera, "depth_truth": "/camera_sim/depth_truth", **{t: f"/depthlm/{t}" for t in outputs}}
-    with tempfile.TemporaryDirectory(prefix="depthlm_demo_") as logs, _environment(Path(logs)) as env:
+    with tempfile.TemporaryDirectory(prefix="depthlm_demo_") as logs:
+        env = _environment(Path(logs))
         commands = {
             "recorder": _command("recorder", {"out": str(out), "frames": frames}, heard),
             "camera": _command("camera_sim", {"seed": seed}, camera),
@@ -78,8 +77,7 @@ def run_demo(out: Path, *, frames: int = 24, timeout_s: float = 300.0, seed: int
     return summary
 
 
-@contextmanager
-def _environment(logs: Path) -> Iterator[dict[str, str]]:
+def _environment(logs: Path) -> dict[str, str]:
     """A ROS graph of its own: this machine only, a domain nobody else uses, transport fit for images."""
     env = dict(os.environ)
     # Not the user's own domain: on a robot the simulated camera must not reach the real graph.
@@ -91,7 +89,7 @@ def _environment(logs: Path) -> Iterator[dict[str, str]]:
     profile = REPOSITORY / "config" / "fastdds.xml"
     if profile.is_file():
         env.setdefault(profile_variable(), str(profile))
-    yield env
+    return env
 
 
 def profile_variable() -> str:

@@ -19,6 +19,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from depthlm_ros.camera_info import camera_from_info
+from depthlm_ros.engines.base import RgbImage
 from depthlm_ros.geometry import SparseDepth
 from depthlm_ros.msg import SparseDepth as SparseDepthMsg
 from depthlm_ros.ros.bag import McapBag
@@ -90,9 +91,10 @@ class Recorder(Node):  # type: ignore[misc]
         image, info, truth, _, sparse = (self._waiting[name].pop(stamp) for name in needed)
         # The node leaves the obstacles out where no point is sure; it publishes them before sparse_depth.
         obstacles = self._waiting["obstacles"].pop(stamp, None)
-        answers = _from_message(sparse, image, info)
+        rgb = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
+        answers = _from_message(sparse, rgb, info)
         frame = RecordedFrame(
-            rgb=np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3),
+            rgb=rgb,
             truth=np.frombuffer(truth.data, "<f4").reshape(truth.height, truth.width),
             sparse=answers,
             obstacles=_among(obstacles, answers),
@@ -126,9 +128,8 @@ def _among(cloud: PointCloud2 | None, answers: SparseDepth) -> npt.NDArray[np.bo
     return np.array([tuple(point) in held for point in answers.points().tolist()], dtype=np.bool_)
 
 
-def _from_message(msg: SparseDepthMsg, image: Image, info: CameraInfo) -> SparseDepth:
+def _from_message(msg: SparseDepthMsg, rgb: RgbImage, info: CameraInfo) -> SparseDepth:
     pixels = np.stack([np.asarray(msg.u, np.int64), np.asarray(msg.v, np.int64)], axis=1)
-    rgb = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
     return SparseDepth(
         pixels=pixels,
         depth=np.asarray(msg.depth, np.float32),

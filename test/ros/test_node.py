@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import pytest
 
@@ -335,7 +336,6 @@ def test_a_signal_while_the_engine_loads_ends_the_process_cleanly() -> None:
 
 
 def test_compressed_images_are_decoded() -> None:
-    cv2 = pytest.importorskip("cv2")
     with alone("lifecycle.autostart:=true", "stream.transport:=compressed") as (_, bench):
         bench.wait(lambda: bench.state() == "active", 60.0)
         ok, png = cv2.imencode(".png", picture()[..., ::-1])
