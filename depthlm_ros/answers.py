@@ -18,7 +18,7 @@ class AnswerStatus(IntEnum):
 
     OK = 0
     UNDRAWABLE = 1
-    """The arrow does not fit beside the pixel, or the pixel lies outside the image; nothing was asked."""
+    """The pixel is not visible, or the arrow (where one is drawn) does not fit beside it; nothing was asked."""
     NO_NUMBER = 2
     SEVERAL_NUMBERS = 3
     """The answer names different numbers and does not say which one it means."""

@@ -1,4 +1,4 @@
-"""DepthLM in one page: rectify, resize to the canonical focal length, mark, ask, read the metres."""
+"""DepthLM in one page: rectify, resize to the canonical focal length, point, ask, read the metres."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from depthlm_ros.canonical import CanonicalError, CanonicalView
 from depthlm_ros.config import SamplingConfig
 from depthlm_ros.engines.base import Answer, EngineError, Finish, RgbImage, VlmEngine
 from depthlm_ros.geometry import SparseDepth, z_per_metre_of_range
-from depthlm_ros.profile import CheckpointProfile, ProfileError
-from depthlm_ros.prompting import drawable, marker_prompt
+from depthlm_ros.profile import CheckpointProfile
+from depthlm_ros.prompting import askable, prompt_for
 from depthlm_ros.sampling import Pixels, sample_pixels, unique_pixels
 
 
@@ -27,18 +27,26 @@ class PreparedFrame:
         camera: The camera of ``source``.
         source: The rectified source image, shape (H, W, 3), uint8, RGB.
         view: The canonical view of it.
+        profile: What the checkpoint that it was made for was trained with.
         seconds: Time spent per stage so far.
     """
 
     camera: PinholeCamera
     source: RgbImage
     view: CanonicalView
+    profile: CheckpointProfile
     seconds: dict[str, float]
 
+    def targets(self, uv: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The canonical pixels that the model is asked about for source pixels (shape (..., 2))."""
+        # The view's size is rounded down, so that the last source column or row can fall one pixel behind it.
+        xy: npt.NDArray[np.int64] = np.minimum(self.view.to_canonical(uv), np.asarray(self.view.size) - 1)
+        return xy
+
     def askable(self, uv: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Which source pixels (shape (..., 2)) are visible and leave room for the arrow."""
-        xy = self.view.to_canonical(uv)
-        return np.asarray(drawable(xy, self.view.size) & self.camera.visible(uv), dtype=np.bool_)
+        """Which source pixels (shape (..., 2)) are visible and can be pointed at as the checkpoint wants it."""
+        can = askable(self.targets(uv), self.view.size, self.profile)
+        return np.asarray(can & self.camera.visible(uv), dtype=np.bool_)
 
 
 class DepthEstimator:
@@ -53,12 +61,7 @@ class DepthEstimator:
             engine: A started engine.
             profile: What the checkpoint was trained with.
             max_megapixels: Larger images, also after the resize, are refused.
-
-        Raises:
-            ProfileError: The profile asks for a pixel reference that is not supported.
         """
-        if profile.pixel_reference != "marker":
-            raise ProfileError(f"pixel_reference {profile.pixel_reference!r} is not supported; use 'marker'")
         self.engine = engine
         self.profile = profile
         self._max_pixels = max_megapixels * 1e6
@@ -86,7 +89,7 @@ class DepthEstimator:
             source, camera.fx, camera.fy, self.profile.canonical_focal_px, max_pixels=self._max_pixels
         )
         seconds = {"rectify": rectified - started, "resize": time.monotonic() - rectified}
-        return PreparedFrame(camera, source, view, seconds)
+        return PreparedFrame(camera, source, view, self.profile, seconds)
 
     def sample(self, frame: PreparedFrame, config: SamplingConfig) -> Pixels:
         """Choose the pixels to ask, shape (N, 2)."""
@@ -112,9 +115,10 @@ class DepthEstimator:
         """
         uv = unique_pixels(pixels)
         asked = frame.askable(uv) if len(uv) else np.zeros(0, dtype=np.bool_)
-        targets = frame.view.to_canonical(uv)[asked]
         started = time.monotonic()
-        prompts = [marker_prompt(frame.view.image, int(x), int(y), self.profile) for x, y in targets]
+        prompts = [
+            prompt_for(frame.view.image, int(x), int(y), self.profile) for x, y in frame.targets(uv)[asked]
+        ]
         answers: list[Answer] = []
         if prompts:
             answers = self.engine.generate(

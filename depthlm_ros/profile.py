@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import string
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,25 @@ DEPTHLM_QUESTION = (
     "(the meter number only, without the unit) in <answer> </answer> tags."
 )
 """The official question, word for word (``generate_prompt_depth_sft`` in the official code)."""
+
+VLM3_QUESTION = (
+    "Given this image, how far is the point at coordinates ({x}, {y}) from the camera? "
+    "The coordinates are in normalised [0, 2000] format relative to image width and height. "
+    "Output the thinking process in <think> </think> and final answer "
+    "(the meter number only, without the unit) in <answer> </answer> tags."
+)
+"""The question of VLM3 (arXiv 2605.30561), word for word (``README.md`` and ``inference.ipynb`` of its code)."""
+
+TEXT_QUESTION = (
+    "The coordinates are in normalised [0, 2000] format relative to image width and height. "
+    "Output the thinking process in <think> </think> and final answer "
+    "(the meter number only, without the unit) in <answer> </answer> tags. "
+    "Given this image, how far from the camera is the point at coordinates ({x}, {y})?"
+)
+"""VLM3's sentences with the coordinates at the end, for checkpoints trained here (our wording, not the paper's).
+
+Behind the image, whose tokens come first, all queries of a frame then have all but their last words in common.
+"""
 
 DEPTHLM_PREFIX = "<think> The point is around"
 DEPTHLM_ANSWER = (
@@ -78,10 +98,12 @@ class CheckpointProfile:
         name: What the checkpoint is called in messages.
         canonical_focal_px: Focal length in pixels to which every image is resized.
         pixel_reference: ``marker`` (red arrow) or ``text`` (coordinates in the question).
+        coordinate_steps: With ``text``, the number of steps into which the coordinates divide each side of the
+            image; the question's words must say the same.
         image_first: Whether the image comes before the text.
         system: The system message; None sends none.
-        question: The user's text.
-        answer: Template of the whole answer in training, with ``{depth}``.
+        question: The user's text; with ``text``, a template that holds ``{x}`` and ``{y}``.
+        answer: Template of the whole answer in training, with ``{depth}``; empty where it is not published.
         prompt_prefix: Start of the answer that is given, so that only the number is decoded; empty decodes
             the whole answer.
         stop: Strings that end decoding once the number is complete.
@@ -95,6 +117,7 @@ class CheckpointProfile:
     name: str
     canonical_focal_px: float
     pixel_reference: str = "marker"
+    coordinate_steps: int = 2000
     image_first: bool = True
     system: str | None = None
     question: str = DEPTHLM_QUESTION
@@ -126,8 +149,31 @@ class CheckpointProfile:
                 raise ProfileError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
         if type(self.max_new_tokens) is not int or not 1 <= self.max_new_tokens <= 4096:
             raise ProfileError(f"max_new_tokens: expected 1 to 4096, got {self.max_new_tokens!r}")
+        if type(self.coordinate_steps) is not int or not 2 <= self.coordinate_steps <= 1_000_000:
+            raise ProfileError(f"coordinate_steps: expected 2 to 1000000, got {self.coordinate_steps!r}")
+        self._check_question()
         if self.prompt_prefix and not self.answer.startswith(self.prompt_prefix):
             raise ProfileError(f"prompt_prefix {self.prompt_prefix!r} is not how the answer template starts")
+
+    def _check_question(self) -> None:
+        if self.pixel_reference == "marker":
+            if "{x}" in self.question or "{y}" in self.question:
+                raise ProfileError(
+                    "question: it asks for coordinates ({x}, {y}) but pixel_reference is 'marker': take them "
+                    "out, or set pixel_reference to 'text'"
+                )
+            return
+        try:
+            holes = sorted(
+                name for _, name, _, _ in string.Formatter().parse(self.question) if name is not None
+            )
+        except ValueError as error:
+            raise ProfileError(f"question: {self.question!r} is no template: {error}") from error
+        if holes != ["x", "y"]:
+            raise ProfileError(
+                "question: with pixel_reference 'text' it must hold {x} and {y} once each and nothing else in "
+                f"braces, got {self.question!r}"
+            )
 
 
 BUILT_IN_PROFILES: dict[str, CheckpointProfile] = {
@@ -136,9 +182,24 @@ BUILT_IN_PROFILES: dict[str, CheckpointProfile] = {
         CheckpointProfile("depthlm-3b", 1000.0, system="You are a helpful assistant."),
         CheckpointProfile("depthlm-7b", 1000.0, system="You are a helpful assistant."),
         CheckpointProfile("depthlm-12b", 750.0),
+        CheckpointProfile(
+            "vlm3-depth",
+            1000.0,
+            pixel_reference="text",
+            question=VLM3_QUESTION,
+            answer="",
+            prompt_prefix="",
+            stop=(),
+            max_new_tokens=256,
+        ),
     )
 }
-"""Profiles of the published checkpoints (paper and official code)."""
+"""Profiles of the published checkpoints (papers and official code).
+
+``vlm3-depth`` is from VLM3's ``inference.ipynb``: focal length, question, no system message, 256 tokens. How its
+answers are worded is not published, so they are decoded whole; that their depth is along z is taken from DepthLM,
+whose evaluation VLM3 says that it matches.
+"""
 
 
 def load_profile(checkpoint: Path, name: str = "") -> CheckpointProfile:

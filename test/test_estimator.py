@@ -14,7 +14,7 @@ from depthlm_ros.config import SamplingConfig
 from depthlm_ros.engines.base import Answer, EngineError, Finish, Token
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.estimator import DepthEstimator
-from depthlm_ros.profile import BUILT_IN_PROFILES, Calibration, CheckpointProfile, ProfileError
+from depthlm_ros.profile import BUILT_IN_PROFILES, Calibration, CheckpointProfile
 
 PROFILE = BUILT_IN_PROFILES["depthlm-7b"]
 CAMERA = PinholeCamera.from_intrinsics(500.0, 500.0, 80.0, 60.0, 160, 120)
@@ -231,11 +231,6 @@ def test_an_image_of_another_size_than_its_calibration_is_refused():
     estimator = DepthEstimator(FakeEngine(by_column), PROFILE)
     with pytest.raises(CameraError, match=r"160x100.*160x120"):
         estimator.prepare(picture(160, 100), CAMERA)
-
-
-def test_a_pixel_reference_that_is_not_there_is_refused_at_once():
-    with pytest.raises(ProfileError, match="'text' is not supported"):
-        DepthEstimator(FakeEngine(by_column), CheckpointProfile("vlm3", 1000.0, pixel_reference="text"))
 
 
 def test_the_time_of_each_stage_is_told():

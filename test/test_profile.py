@@ -44,8 +44,8 @@ def test_the_published_checkpoints(name, focal, system, tmp_path):
     assert load_profile(tmp_path, name) is profile
 
 
-def test_the_built_in_profiles_are_these_three():
-    assert sorted(BUILT_IN_PROFILES) == ["depthlm-12b", "depthlm-3b", "depthlm-7b"]
+def test_the_built_in_profiles_are_these_four():
+    assert sorted(BUILT_IN_PROFILES) == ["depthlm-12b", "depthlm-3b", "depthlm-7b", "vlm3-depth"]
 
 
 def test_a_file_says_how_its_checkpoint_is_asked(checkpoint):

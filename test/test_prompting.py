@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from depthlm_ros.profile import BUILT_IN_PROFILES
-from depthlm_ros.prompting import drawable, marker_paint, marker_prompt
+from depthlm_ros.prompting import drawable, marker_paint, prompt_for
 
 ARROW = """
 ......
@@ -32,7 +32,7 @@ def arrow_offsets():
 
 def test_exactly_nine_pixels_turn_red_and_the_target_does_not():
     base = np.full((40, 50, 3), 90, dtype=np.uint8)
-    prompt = marker_prompt(base, 20, 15, BUILT_IN_PROFILES["depthlm-7b"])
+    prompt = prompt_for(base, 20, 15, BUILT_IN_PROFILES["depthlm-7b"])
     (image,) = prompt.images
     pixels = image.pixels()
     changed = {(int(x), int(y)) for y, x in np.argwhere((pixels != 90).any(axis=2))}
@@ -45,7 +45,7 @@ def test_exactly_nine_pixels_turn_red_and_the_target_does_not():
 
 def test_the_base_is_shared_not_copied():
     base = np.zeros((40, 50, 3), dtype=np.uint8)
-    prompts = [marker_prompt(base, x, 15, BUILT_IN_PROFILES["depthlm-7b"]) for x in (10, 20)]
+    prompts = [prompt_for(base, x, 15, BUILT_IN_PROFILES["depthlm-7b"]) for x in (10, 20)]
     assert all(prompt.images[0].base is base for prompt in prompts)
 
 
@@ -87,7 +87,7 @@ def test_no_pixel_of_a_tiny_image_is_drawable():
     ],
 )
 def test_the_model_is_asked_as_it_was_trained(name, system):
-    prompt = marker_prompt(np.zeros((40, 50, 3), np.uint8), 20, 15, BUILT_IN_PROFILES[name])
+    prompt = prompt_for(np.zeros((40, 50, 3), np.uint8), 20, 15, BUILT_IN_PROFILES[name])
     assert prompt.question == OFFICIAL_QUESTION
     assert prompt.system == system
     assert prompt.image_first is True
