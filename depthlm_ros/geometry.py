@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,30 @@ from depthlm_ros.answers import AnswerStatus
 from depthlm_ros.camera import PinholeCamera
 
 Floats = npt.NDArray[np.float32]
+
+
+class Pinhole(Protocol):
+    """What the geometry needs of a camera: focal lengths and principal point in pixels."""
+
+    @property
+    def fx(self) -> float:
+        """Focal length along u."""
+        ...
+
+    @property
+    def fy(self) -> float:
+        """Focal length along v."""
+        ...
+
+    @property
+    def cx(self) -> float:
+        """Principal point's column."""
+        ...
+
+    @property
+    def cy(self) -> float:
+        """Principal point's row."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +111,7 @@ class SparseDepth:
         return image
 
 
-def rays(pixels: npt.ArrayLike, camera: PinholeCamera) -> npt.NDArray[np.float64]:
+def rays(pixels: npt.ArrayLike, camera: Pinhole) -> npt.NDArray[np.float64]:
     """Directions through pixel centres with z = 1, in the optical frame.
 
     Args:
@@ -102,7 +127,7 @@ def rays(pixels: npt.ArrayLike, camera: PinholeCamera) -> npt.NDArray[np.float64
     return np.stack([x, y, np.ones_like(x)], axis=-1)
 
 
-def backproject(pixels: npt.ArrayLike, depth: npt.ArrayLike, camera: PinholeCamera) -> Floats:
+def backproject(pixels: npt.ArrayLike, depth: npt.ArrayLike, camera: Pinhole) -> Floats:
     """Points in the optical frame from z-depths.
 
     Args:
