@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from depthlm_ros.spatial.tasks import SpatialTask
+
 PROFILE_FILE = "depthlm.json"
 
 DEPTHLM_QUESTION = (
@@ -112,6 +114,8 @@ class CheckpointProfile:
         max_depth_m: Answers beyond this many metres are refused as out of range.
         calibration: What the number's token probability means; None where it was never measured, and then
             confidence and sigma are NaN.
+        spatial_tasks: The tasks of :class:`~depthlm_ros.spatial.tasks.SpatialTask` that the checkpoint was trained
+            for, by value; answers to the others are computed from depths.
     """
 
     name: str
@@ -128,6 +132,7 @@ class CheckpointProfile:
     depth_convention: str = "z"
     max_depth_m: float = 1000.0
     calibration: Calibration | None = None
+    spatial_tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.stop, list | tuple) or not all(isinstance(x, str) and x for x in self.stop):
@@ -151,6 +156,10 @@ class CheckpointProfile:
             raise ProfileError(f"max_new_tokens: expected 1 to 4096, got {self.max_new_tokens!r}")
         if type(self.coordinate_steps) is not int or not 2 <= self.coordinate_steps <= 1_000_000:
             raise ProfileError(f"coordinate_steps: expected 2 to 1000000, got {self.coordinate_steps!r}")
+        known = [task.value for task in SpatialTask]
+        if not isinstance(self.spatial_tasks, list | tuple) or not set(self.spatial_tasks) <= set(known):
+            raise ProfileError(f"spatial_tasks: expected a list of {known}, got {self.spatial_tasks!r}")
+        object.__setattr__(self, "spatial_tasks", tuple(self.spatial_tasks))
         self._check_question()
         if self.prompt_prefix and not self.answer.startswith(self.prompt_prefix):
             raise ProfileError(f"prompt_prefix {self.prompt_prefix!r} is not how the answer template starts")
