@@ -48,6 +48,7 @@ class _Floor:
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.footprints: list[Footprint] = []
+        self._extents: list[tuple[float, float]] = []
         self.solids: list[Solid] = []
 
     def try_place(self, assembly: Assembly, x: float, y: float, yaw: float, gap: float) -> bool:
@@ -57,11 +58,11 @@ class _Floor:
         x_min, x_max, y_min, y_max = self.bounds
         if x - reach_x < x_min or x + reach_x > x_max or y - reach_y < y_min or y + reach_y > y_max:
             return False
-        for other in self.footprints:
-            other_x, other_y = _extent(other)
+        for other, (other_x, other_y) in zip(self.footprints, self._extents, strict=True):
             if abs(other.x - x) < other_x + reach_x + gap and abs(other.y - y) < other_y + reach_y + gap:
                 return False
         self.footprints.append(footprint)
+        self._extents.append((reach_x, reach_y))
         self.solids.extend(solid.moved(x, y, yaw) for solid in assembly.solids)
         return True
 

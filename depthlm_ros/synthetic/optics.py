@@ -23,7 +23,9 @@ def develop(
     # Automatic exposure meters the median-ish scene, and does not fully compensate, as in real cameras.
     level = float(np.minimum(radiance, 2.0).mean()) + 1e-3
     exposure = look.target_brightness * (0.35 / level) ** 0.85 / 0.35
-    image = radiance * (np.array(look.white_balance, np.float32) * np.float32(exposure))
+    # One gain per pixel and channel: NumPy is slow at broadcasting over a last axis of three.
+    gain = np.array(look.white_balance, np.float32) * np.float32(exposure)
+    image = radiance * np.tile(gain, (width, 1))
     across = (np.arange(width, dtype=np.float32) * (2 / width) - 1)[None, :, None]
     down = (np.arange(height, dtype=np.float32) * (2 / height) - 1)[:, None, None]
     image *= 1.0 - look.vignetting * (across * across + down * down) * 0.5
@@ -33,7 +35,8 @@ def develop(
     image = image / (1.0 + 0.25 * image)
     image = np.sqrt(np.clip(image, 0.0, 1.0)) ** np.float32(0.91 * look.contrast)
     grain = rng.standard_normal(image.shape, dtype=np.float32)
-    chroma = grain.mean(axis=2, keepdims=True) * 1.2
+    mean = (grain[..., 0] + grain[..., 1] + grain[..., 2]) / np.float32(3)
+    chroma = np.repeat(mean[..., None] * 1.2, 3, axis=2)
     image = image * 255.0 + (grain * 0.5 + chroma) * look.noise * (1.2 - 0.4 * image)
     developed: npt.NDArray[np.uint8] = np.clip(image + 0.5, 0, 255).astype(np.uint8)
     return developed

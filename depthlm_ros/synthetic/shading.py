@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from depthlm_ros.synthetic import texture
 from depthlm_ros.synthetic.cameras import Floats, Intrinsics, Pose
-from depthlm_ros.synthetic.materials import COLUMNS
 from depthlm_ros.synthetic.raycast import Hits
 from depthlm_ros.synthetic.scene import Lamp, Scene
 from depthlm_ros.synthetic.solids import Shape
@@ -108,8 +107,7 @@ def shade(scene: Scene, hits: Hits, pose: Pose, intrinsics: Intrinsics, supersam
     is_sky = np.isinf(hits.z_depth)
     depth = np.where(is_sky, np.float32(50.0), hits.z_depth)
     seen = surface(scene, hits, depth, intrinsics, supersample)
-    columns = _per_pixel(scene.solids.material, hits)
-    material = {name: columns[index] for name, index in COLUMNS.items()}
+    material = texture.PixelMaterials(scene.solids.material, hits.solid)
     albedo = texture.albedo(material, seen.u, seen.v, seen.footprint_u, seen.footprint_v)
 
     rotation = pose.rotation.astype(np.float32)
@@ -137,7 +135,7 @@ def shade(scene: Scene, hits: Hits, pose: Pose, intrinsics: Intrinsics, supersam
         radiance = np.where(
             is_sky, _sky(scene, world - pose.position.astype(np.float32)[:, None, None]), radiance
         )
-    image: Floats = np.moveaxis(radiance, 0, -1).copy()
+    image: Floats = cv2.merge(list(radiance))
     return image
 
 

@@ -5,13 +5,12 @@ Everything fades with the footprint of the pixel: joints by exact box filtering,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from depthlm_ros.synthetic.cameras import Floats
+from depthlm_ros.synthetic.materials import COLUMNS
 
 _TILE = 256
 
@@ -29,9 +28,15 @@ _LATTICE, _PERMUTATION, _VALUES = _tables()
 def noise(x: Floats, y: Floats) -> Floats:
     """Smooth noise of zero mean and wavelength about 2, shape of ``x``."""
     found: Floats = cv2.remap(
-        _LATTICE, np.mod(x, _TILE), np.mod(y, _TILE), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+        _LATTICE, _in_tile(x), _in_tile(y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
     )
     return found
+
+
+def _in_tile(x: Floats) -> Floats:
+    # What np.mod returns, bit for bit since the divisor is a power of two, at a twentieth of its time.
+    wrapped: Floats = x - np.floor(x * np.float32(1 / _TILE)) * np.float32(_TILE)
+    return wrapped
 
 
 def pulse_cover(x: Floats, period: Floats, width: Floats, footprint: Floats) -> Floats:
@@ -48,13 +53,38 @@ def pulse_cover(x: Floats, period: Floats, width: Floats, footprint: Floats) -> 
     return share
 
 
+class PixelMaterials:
+    """The materials that pixels show, by the name of a column of `materials.COLUMNS`; gathered on demand."""
+
+    def __init__(self, rows: Floats, index: npt.NDArray[np.int32]) -> None:
+        """Name the material of each pixel.
+
+        Args:
+            rows: Materials, shape (N, C), as `Material.row` has them.
+            index: Row of each pixel, any shape.
+        """
+        self._columns = np.ascontiguousarray(rows.T)
+        self._index = index
+        self._gathered: dict[str, Floats] = {}
+
+    def __getitem__(self, name: str) -> Floats:
+        """One column for all pixels, the shape of the index."""
+        if name not in self._gathered:
+            self._gathered[name] = np.take(self._columns[COLUMNS[name]], self._index)
+        return self._gathered[name]
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> PixelMaterials:
+        """The materials of the chosen pixels alone, as a line."""
+        return PixelMaterials(self._columns.T, self._index[chosen])
+
+
 def albedo(
-    material: Mapping[str, Floats], u: Floats, v: Floats, footprint_u: Floats, footprint_v: Floats
+    material: PixelMaterials, u: Floats, v: Floats, footprint_u: Floats, footprint_v: Floats
 ) -> Floats:
     """Colour of each pixel, shape (3, H, W).
 
     Args:
-        material: Per-pixel columns of `materials.COLUMNS`, each (H, W).
+        material: Of each pixel, (H, W).
         u: Metres along the surface, (H, W).
         v: Metres across, (H, W).
         footprint_u: Metres one pixel covers in u.
@@ -64,9 +94,12 @@ def albedo(
     patterned = material["cell_u"] > 0
     if patterned.any():
         # Only the pixels that need it: cells are the costly part.
-        chosen = {name: column[patterned] for name, column in material.items()}
         color[:, patterned] = _cells(
-            chosen, u[patterned], v[patterned], footprint_u[patterned], footprint_v[patterned]
+            material.where(patterned),
+            u[patterned],
+            v[patterned],
+            footprint_u[patterned],
+            footprint_v[patterned],
         )
     brightness = _grain(material, u, v, footprint_u, footprint_v)
     wavy = material["wave"] > 0
@@ -79,7 +112,7 @@ def albedo(
 
 
 def _cells(
-    material: Mapping[str, Floats], u: Floats, v: Floats, footprint_u: Floats, footprint_v: Floats
+    material: PixelMaterials, u: Floats, v: Floats, footprint_u: Floats, footprint_v: Floats
 ) -> Floats:
     """Tiles, bricks, planks, panels: colour (3, K) with joints and per-cell variation."""
     cell_u, cell_v = material["cell_u"], material["cell_v"]
@@ -111,7 +144,7 @@ _OCTAVES = ((6.0, 0.5), (1.0, 0.6), (0.25, 0.5))
 
 
 def _grain(
-    material: Mapping[str, Floats], u: Floats, v: Floats, footprint_u: Floats, footprint_v: Floats
+    material: PixelMaterials, u: Floats, v: Floats, footprint_u: Floats, footprint_v: Floats
 ) -> Floats:
     """Brightness factor from three octaves of noise, (H, W)."""
     scale_v = 2.0 / material["grain_size"]
