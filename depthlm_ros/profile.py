@@ -157,7 +157,9 @@ class CheckpointProfile:
         if type(self.coordinate_steps) is not int or not 2 <= self.coordinate_steps <= 1_000_000:
             raise ProfileError(f"coordinate_steps: expected 2 to 1000000, got {self.coordinate_steps!r}")
         known = [task.value for task in SpatialTask]
-        if not isinstance(self.spatial_tasks, list | tuple) or not set(self.spatial_tasks) <= set(known):
+        if not isinstance(self.spatial_tasks, list | tuple) or any(
+            name not in known for name in self.spatial_tasks
+        ):
             raise ProfileError(f"spatial_tasks: expected a list of {known}, got {self.spatial_tasks!r}")
         object.__setattr__(self, "spatial_tasks", tuple(self.spatial_tasks))
         self._check_question()
