@@ -39,6 +39,7 @@ setup(
     entry_points={"console_scripts": ["depthlm = depthlm_ros.cli:main"]},
     # Ranges; requirements/ has the versions that were tested together.
     install_requires=[
+        "matplotlib>=3.6",
         "mcap>=1.2",
         "numpy>=1.23",
         # 5 changed its type codes and breaks cv_bridge.

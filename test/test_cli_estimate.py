@@ -1,4 +1,4 @@
-"""``depthlm estimate`` and ``depthlm eval``: with scripted answers, and with the embedded checkpoint."""
+"""``depthlm estimate``: with scripted answers, and with the embedded checkpoint."""
 
 import csv
 import json
@@ -129,26 +129,6 @@ def test_a_failing_engine_leaves_no_files_and_no_traceback(photo, checkpoint, tm
     result = run("estimate", photo, *INTRINSICS, "--checkpoint", checkpoint, "--out", tmp_path / "out")
     assert (result.exit_code, result.output) == (2, "depthlm: the GPU is gone\n")
     assert not list((tmp_path / "out").glob("*"))
-
-
-def test_eval_prints_the_model_beside_the_trivial_predictors(photo, checkpoint, tmp_path):
-    line = {
-        "image": "image.png", "intrinsics": [60, 60, 32, 24, 64, 48],
-        "pixel_coords": [[40, 20], [10, 20], [45, 30]], "depth": [2.5, 2.0, 9.0],
-    }  # fmt: skip
-    data = tmp_path / "d.jsonl"
-    data.write_text(json.dumps(line) + "\n" + json.dumps({**line, "image": "absent.png"}) + "\n")
-    common = ["eval", data, "--images", tmp_path, "--checkpoint", checkpoint, "--out", tmp_path / "out"]
-    result = run(*common, "--limit", 1)
-    assert result.exit_code == 0, result.output
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["delta1"] == pytest.approx(1 / 3)
-    assert metrics["answered"] == pytest.approx(2 / 3)
-    for name in ("always_2m", "best_constant", "row_prior", "oracle_image_constant"):
-        assert name in result.output
-    failed = run(*common)
-    assert failed.exit_code == 2
-    assert "absent.png: there is no such file" in failed.output
 
 
 def test_the_embedded_checkpoint_answers(tmp_path):

@@ -11,7 +11,6 @@ from PIL import Image
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.evaluation import BenchmarkError, evaluate, read_benchmark
-from depthlm_ros.images import ImageError
 from depthlm_ros.profile import CheckpointProfile
 
 GOOD = {
@@ -44,6 +43,13 @@ def test_labels_without_a_depth_are_left_out_and_counted(tmp_path):
     assert sample.pixels.tolist() == [[5, 6]]
     assert sample.depth.tolist() == [3.0]
     assert sample.ignored == 5
+    assert (sample.dense, sample.static) == (None, None)
+
+
+def test_dense_truth_and_static_scenes_are_read_where_a_line_names_them(tmp_path):
+    line = {**GOOD, "dense": "depth/000000.npz", "static": "desk"}
+    (sample,) = read_benchmark(written(tmp_path / "d.jsonl", line), tmp_path)
+    assert (sample.dense, sample.static) == (tmp_path / "depth" / "000000.npz", "desk")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,9 @@ def test_labels_without_a_depth_are_left_out_and_counted(tmp_path):
         ({**GOOD, "pixel_coords": [[1e300, 2]]}, "whole pixels"),
         ({**GOOD, "depth": ["2.0"]}, "depth"),
         ({**GOOD, "depth": [True]}, "depth"),
+        ({**GOOD, "dense": "../truth.npz"}, "outside"),
+        ({**GOOD, "dense": 7}, "dense"),
+        ({**GOOD, "static": 7}, "static"),
     ],
 )
 def test_a_bad_line_is_refused_by_its_number(tmp_path, line, says):
@@ -136,13 +145,23 @@ def test_an_evaluation_end_to_end(tmp_path):
     ]
 
 
-def test_an_image_that_does_not_fit_is_named(tmp_path):
-    saved(tmp_path, "rgb/a.png", size=(32, 48))
-    (sample,) = read_benchmark(written(tmp_path / "d.jsonl", GOOD), tmp_path)
-    with FakeEngine(lambda _: "2.0") as engine:
+def test_images_that_cannot_be_asked_are_counted_with_their_reasons(tmp_path):
+    saved(tmp_path, "rgb/a.png")
+    saved(tmp_path, "rgb/small.png", size=(32, 48))
+    small = {**GOOD, "image": "rgb/small.png", "pixel_coords": [[1, 2], [3, 4]], "depth": [1.0, 2.0]}
+    absent = {**GOOD, "image": "rgb/absent.png"}
+    samples = read_benchmark(written(tmp_path / "d.jsonl", small, GOOD, absent), tmp_path)
+    steps = []
+    with FakeEngine(lambda _: " 2.00 meters") as engine:
         estimator = DepthEstimator(engine, CheckpointProfile("test", 120.0))
-        with pytest.raises(BenchmarkError, match=r"a\.png.*32x48"):
-            evaluate(estimator, [sample], max_megapixels=1.0)
-        sample.path.unlink()
-        with pytest.raises(ImageError, match="no such file"):
-            evaluate(estimator, [sample], max_megapixels=1.0)
+        result = evaluate(estimator, samples, max_megapixels=1.0, on_image=lambda: steps.append(1))
+        metrics = result.write(tmp_path / "out")
+        assert len(steps) == 3
+        assert (metrics["images"], metrics["n"], metrics["delta1"]) == (1, 1, 1.0)
+        assert [(f["image"], f["labels"]) for f in metrics["failures"]] == [
+            ("rgb/small.png", 2), ("rgb/absent.png", 1),
+        ]  # fmt: skip
+        assert "32x48" in metrics["failures"][0]["reason"]
+        assert "no such file" in metrics["failures"][1]["reason"]
+        with pytest.raises(BenchmarkError, match=r"none of the 2 images.*small\.png.*32x48"):
+            evaluate(estimator, [samples[0], samples[2]], max_megapixels=1.0)

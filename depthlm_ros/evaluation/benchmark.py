@@ -33,6 +33,8 @@ class LabelledImage:
         depth: z-depth in metres, shape (N,), float64, finite and above 0.
         ignored: Labels of the line that were left out: the pixel (-1, -1), or a depth that is not finite and
             above 0.
+        dense: The file of the dense truth (see :mod:`depthlm_ros.evaluation.dense`); None where the line names none.
+        static: Lines that share it show one static scene from one camera pose; None where the line says nothing.
     """
 
     name: str
@@ -41,6 +43,8 @@ class LabelledImage:
     pixels: npt.NDArray[np.int64]
     depth: npt.NDArray[np.float64]
     ignored: int = 0
+    dense: Path | None = None
+    static: str | None = None
 
     @property
     def height(self) -> int:
@@ -60,12 +64,14 @@ def read_benchmark(path: Path, images: Path, *, limit: int | None = None) -> lis
     """Read a benchmark file.
 
     Each line is an object with ``image`` (a path below ``images``; a leading slash is ignored), ``intrinsics``
-    [fx, fy, cx, cy, width, height] in pixels, ``pixel_coords`` [[u, v], ...] and ``depth`` [metres, ...]; other keys
-    are ignored. As in the official code, a focal length of 0 takes the other's value.
+    [fx, fy, cx, cy, width, height] in pixels, ``pixel_coords`` [[u, v], ...] and ``depth`` [metres, ...]. Beyond the
+    official format a line may have ``dense`` (the file of the dense truth, a path below ``images``) and ``static`` (a
+    text that all pictures of one static scene from one camera pose share). Other keys are ignored. As in the official
+    code, a focal length of 0 takes the other's value.
 
     Args:
         path: The ``.jsonl`` file.
-        images: The directory that the image paths start from.
+        images: The directory that the paths of images and dense truth start from.
         limit: Read the first so many images only; None reads all.
 
     Raises:
@@ -99,24 +105,29 @@ def _sample(record: Any, images: Path) -> LabelledImage:
     pixels, depth = _pixels(record["pixel_coords"]), _numbers("depth", record["depth"])
     if len(pixels) != len(depth):
         raise BenchmarkError(f"has {len(pixels)} pixel_coords but {len(depth)} depths")
+    static = record.get("static")
+    if not isinstance(static, str | None):
+        raise BenchmarkError(f"static: expected a text, got {static!r}")
     usable = np.isfinite(depth) & (depth > 0.0) & np.any(pixels != NO_LABEL, axis=1)
     return LabelledImage(
         name=str(record["image"]),
-        path=_inside(images, record["image"]),
+        path=_inside(images, "image", record["image"]),
         intrinsics=_intrinsics(record["intrinsics"]),
         pixels=pixels[usable],
         depth=depth[usable],
         ignored=int((~usable).sum()),
+        dense=None if record.get("dense") is None else _inside(images, "dense", record["dense"]),
+        static=static,
     )
 
 
-def _inside(images: Path, name: Any) -> Path:
+def _inside(images: Path, key: str, name: Any) -> Path:
     if not isinstance(name, str) or not name.strip("/"):
-        raise BenchmarkError(f"image: expected a relative path, got {name!r}")
+        raise BenchmarkError(f"{key}: expected a relative path, got {name!r}")
     path = images / name.lstrip("/")
     # Compared by text, so that links inside the directory may point elsewhere, as shared data sets do.
     if ".." in Path(name).parts:
-        raise BenchmarkError(f"image: {name!r} leads outside of {images}")
+        raise BenchmarkError(f"{key}: {name!r} leads outside of {images}")
     return path
 
 
