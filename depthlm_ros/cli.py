@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from depthlm_ros import __version__
+from depthlm_ros.cli_ask import ask, ask_eval
 from depthlm_ros.cli_common import InputError, PixelCommand, one_line_errors
 from depthlm_ros.cli_estimate import estimate
 from depthlm_ros.cli_eval import evaluate
 from depthlm_ros.cli_mark import mark
+from depthlm_ros.cli_render import render
 
 app = typer.Typer(
     name="depthlm",
@@ -25,6 +27,9 @@ app = typer.Typer(
 app.command("estimate", cls=PixelCommand)(estimate)
 app.command("mark", cls=PixelCommand)(mark)
 app.command("eval")(evaluate)
+app.command("ask", cls=PixelCommand)(ask)
+app.command("ask-eval")(ask_eval)
+app.command("render")(render)
 
 
 def _print_version(wanted: bool) -> None:
@@ -40,29 +45,6 @@ def _root(
     ] = False,
 ) -> None:
     """Metric depth from vision-language models at the pixels that matter."""
-
-
-@app.command()
-@one_line_errors
-def render(
-    out: Annotated[Path, typer.Option(help="Directory to write into.")],
-    scenes: Annotated[int, typer.Option(min=1, help="How many scenes, one image each.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
-    domain: Annotated[str, typer.Option(help="What to draw: robot or wide.")] = "robot",
-) -> None:
-    """Render procedural scenes with exact depth as a DepthLM benchmark, ready for `depthlm eval`."""
-    from depthlm_ros.synthetic.cameras import Domain
-    from depthlm_ros.synthetic.dataset import write_dataset
-
-    names = [known.value for known in Domain]
-    if domain not in names:
-        raise InputError(f"--domain: expected one of {', '.join(names)}, got {domain!r}")
-    before = out / f"{domain}.jsonl"
-    replaced = before.exists()
-    index = write_dataset(out, scenes=scenes, seed=seed, domain=Domain(domain))
-    typer.echo(str(index))
-    if replaced:
-        typer.echo(f"{before} existed and was replaced; pictures of other seeds stay beside it", err=True)
 
 
 @app.command()

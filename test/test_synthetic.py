@@ -1,8 +1,5 @@
 """The renderer: exact depth, metric sizes, reproducible data."""
 
-import json
-
-import cv2
 import numpy as np
 import pytest
 
@@ -17,7 +14,6 @@ from depthlm_ros.synthetic import (
     sample_view,
     sizes,
     trajectory,
-    write_dataset,
 )
 from depthlm_ros.synthetic.layouts import KINDS
 from depthlm_ros.synthetic.materials import Material, Paints
@@ -226,40 +222,3 @@ def test_trajectory_refuses_zero_frames():
     scene = build_scene(np.random.default_rng(0), Domain.ROBOT, "room")
     with pytest.raises(ValueError, match="frames=0"):
         trajectory(np.random.default_rng(0), scene, Domain.ROBOT, frames=0, rate=10)
-
-
-def test_dataset_round_trip(tmp_path):
-    index = write_dataset(
-        tmp_path / "a", scenes=5, seed=9, domain=Domain.WIDE, processes=2, points_per_image=7, focal_px=112,
-        progress=False,
-    )  # fmt: skip
-    assert index == tmp_path / "a" / "wide.jsonl"
-    records = [json.loads(line) for line in index.read_text().splitlines()]
-    assert len(records) == 5
-    for record in records:
-        image = cv2.imread(str(index.parent / record["image"]))
-        fx, fy, _, _, width, height = record["intrinsics"]
-        assert image.shape == (height, width, 3)
-        assert fx == fy == 112
-        dense = np.load(index.parent / record["dense"])
-        assert dense["z_depth"].dtype == dense["range"].dtype == np.float32
-        assert 1 <= len(record["pixel_coords"]) == len(record["depth"]) <= 7
-        for (u, v), depth in zip(record["pixel_coords"], record["depth"], strict=True):
-            assert 12 <= u < width - 12
-            assert 12 <= v < height - 12
-            assert depth == pytest.approx(float(dense["z_depth"][v, u]))
-    assert not list(tmp_path.rglob("*.part*"))
-
-
-def test_dataset_does_not_depend_on_the_number_of_processes(tmp_path):
-    options = {"scenes": 4, "seed": 2, "domain": Domain.ROBOT, "focal_px": 112.0, "progress": False}
-    one = write_dataset(tmp_path / "one", processes=1, **options)
-    two = write_dataset(tmp_path / "two", processes=2, **options)
-    assert one.read_bytes() == two.read_bytes()
-    for image in (tmp_path / "one" / "rgb").iterdir():
-        assert image.read_bytes() == (tmp_path / "two" / "rgb" / image.name).read_bytes()
-
-
-def test_dataset_refuses_no_scenes(tmp_path):
-    with pytest.raises(ValueError, match="at least 1"):
-        write_dataset(tmp_path, scenes=0, seed=0, domain=Domain.ROBOT)

@@ -1,16 +1,24 @@
 """Procedural scenes with exact metric depth: training fuel, benchmark and demo camera, without ROS or torch."""
 
 from depthlm_ros.synthetic.cameras import Domain, Intrinsics, Pose, sample_intrinsics
-from depthlm_ros.synthetic.dataset import sample_pixels, write_dataset
+from depthlm_ros.synthetic.dataset import RenderSpec, sample_pixels, write_dataset
 from depthlm_ros.synthetic.layouts import build_scene
 from depthlm_ros.synthetic.paths import trajectory
 from depthlm_ros.synthetic.scene import Scene
-from depthlm_ros.synthetic.views import View, render, render_arrays, sample_pose, sample_view
+from depthlm_ros.synthetic.views import (
+    View,
+    render,
+    render_arrays,
+    sample_pose,
+    sample_repeats,
+    sample_view,
+)
 
 __all__ = [
     "Domain",
     "Intrinsics",
     "Pose",
+    "RenderSpec",
     "Scene",
     "View",
     "build_scene",
@@ -19,6 +27,7 @@ __all__ = [
     "sample_intrinsics",
     "sample_pixels",
     "sample_pose",
+    "sample_repeats",
     "sample_view",
     "trajectory",
     "write_dataset",

@@ -82,27 +82,42 @@ _VIDEO_MODES = ((320, 240), (424, 240), (480, 270), (480, 360), (640, 360), (640
 
 
 def sample_intrinsics(
-    rng: np.random.Generator, domain: Domain, *, focal_px: float | None = None
+    rng: np.random.Generator,
+    domain: Domain,
+    *,
+    focal_px: float | None = None,
+    size: tuple[int, int] | None = None,
+    fov_deg: float | None = None,
 ) -> Intrinsics:
-    """Draw a camera.
+    """Draw a camera. What is given is taken, the rest varies; the draws are the same either way.
 
     Args:
         rng: Source of randomness.
-        domain: ``WIDE`` varies the field of view more.
+        domain: ``WIDE`` varies the field of view more: 45 to 90 degrees instead of 52 to 82.
         focal_px: When given, fx = fy = ``focal_px`` and the size is what such a canonical view has: multiples of
             16, between 96x64 and 208x144 for 112 px. Otherwise a common video mode with a varied field of view.
+        size: Width and height in pixels.
+        fov_deg: Horizontal field of view in degrees.
+
+    Raises:
+        ValueError: Both ``focal_px`` and ``fov_deg`` are given.
     """
+    if focal_px is not None and fov_deg is not None:
+        raise ValueError(f"expected focal_px or fov_deg, got both: {focal_px} px and {fov_deg} degrees")
     if focal_px is not None:
         unit = focal_px / 112.0
         # Width over focal length is the field of view: mostly 55 to 75 degrees, now and then narrower or wider.
         width = _multiple_of_16(unit * np.clip(rng.normal(144, 26), 96, 208))
         aspect = rng.choice([4 / 3, 16 / 9, 16 / 10, 1.0], p=[0.5, 0.25, 0.2, 0.05])
         height = _multiple_of_16(np.clip(width / aspect, 64 * unit, 144 * unit))
+        width, height = size or (width, height)
         fx = fy = float(focal_px)
     else:
-        width, height = _VIDEO_MODES[rng.integers(len(_VIDEO_MODES))]
+        mode = _VIDEO_MODES[rng.integers(len(_VIDEO_MODES))]
+        width, height = size or mode
         low, high = (52.0, 82.0) if domain is Domain.ROBOT else (45.0, 90.0)
-        fx = float(width / (2 * np.tan(np.radians(rng.uniform(low, high)) / 2)))
+        drawn = rng.uniform(low, high)
+        fx = float(width / (2 * np.tan(np.radians(drawn if fov_deg is None else fov_deg) / 2)))
         fy = float(fx * (1.0 if rng.random() < 0.6 else rng.uniform(0.99, 1.01)))
     cx = (width - 1) / 2 + rng.normal(0, 0.012) * width
     cy = (height - 1) / 2 + rng.normal(0, 0.012) * height

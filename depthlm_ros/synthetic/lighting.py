@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from depthlm_ros.synthetic.materials import Material
-from depthlm_ros.synthetic.scene import CameraLook, Lamp
+from depthlm_ros.synthetic.scene import CameraLook, Lamp, Scene
 from depthlm_ros.synthetic.solids import Solid, box
 
 Rng = np.random.Generator
@@ -85,3 +86,32 @@ def draw_look(rng: Rng) -> CameraLook:
         blur_px=float(rng.uniform(0.35, 0.65)),
         noise=float(np.clip(np.exp(rng.normal(0.5, 0.7)), 0.4, 8.0)),
     )
+
+
+# How much successive pictures of one scene differ (standard deviations, as a share): our estimate, no measurement.
+_LAMP_FLICKER, _AMBIENT_FLICKER, _EXPOSURE_HUNT, _WHITE_BALANCE_HUNT = 0.04, 0.02, 0.06, 0.01
+
+
+def flicker(scene: Scene, rng: Rng) -> Scene:
+    """The same scene a moment later: lamps and sky waver, automatic exposure and white balance hunt."""
+    lamps = tuple(
+        replace(lamp, color=_scaled(lamp.color, np.repeat(_about_one(rng, _LAMP_FLICKER), 3)))
+        for lamp in scene.lamps
+    )
+    look = replace(
+        scene.look,
+        target_brightness=scene.look.target_brightness * float(_about_one(rng, _EXPOSURE_HUNT)[0]),
+        white_balance=_scaled(scene.look.white_balance, _about_one(rng, _WHITE_BALANCE_HUNT, 3)),
+    )
+    ambient = _scaled(scene.ambient, np.repeat(_about_one(rng, _AMBIENT_FLICKER), 3))
+    return replace(scene, lamps=lamps, ambient=ambient, look=look)
+
+
+def _about_one(rng: Rng, deviation: float, count: int = 1) -> npt.NDArray[np.float64]:
+    factors: npt.NDArray[np.float64] = np.exp(rng.normal(0.0, deviation, count))
+    return factors
+
+
+def _scaled(color: Rgb, factors: npt.NDArray[np.float64]) -> Rgb:
+    red, green, blue = (float(channel * factor) for channel, factor in zip(color, factors, strict=True))
+    return red, green, blue

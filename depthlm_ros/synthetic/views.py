@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from depthlm_ros.synthetic.cameras import Domain, Floats, Intrinsics, Pose, sample_intrinsics
 from depthlm_ros.synthetic.layouts import build_scene
+from depthlm_ros.synthetic.lighting import flicker
 from depthlm_ros.synthetic.optics import develop
 from depthlm_ros.synthetic.raycast import Hits, cast
 from depthlm_ros.synthetic.scene import Scene
@@ -107,6 +108,8 @@ def sample_view(
     *,
     intrinsics: Intrinsics | None = None,
     focal_px: float | None = None,
+    size: tuple[int, int] | None = None,
+    fov_deg: float | None = None,
     supersample: int = 1,
 ) -> View:
     """Draw scene, camera and pose from one seed and render; the same seed gives the same bytes.
@@ -116,12 +119,60 @@ def sample_view(
         domain: What to draw.
         intrinsics: A given camera; otherwise one is drawn, see `sample_intrinsics`.
         focal_px: Focal length of the drawn camera.
+        size: Width and height of the drawn camera.
+        fov_deg: Horizontal field of view of the drawn camera.
         supersample: See `render`.
     """
-    scene_rng, camera_rng, pose_rng, noise_rng = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    (view,) = sample_repeats(
+        seed, domain, 1, intrinsics=intrinsics, focal_px=focal_px, size=size, fov_deg=fov_deg,
+        supersample=supersample,
+    )  # fmt: skip
+    return view
+
+
+def sample_repeats(
+    seed: Seed,
+    domain: Domain,
+    count: int,
+    *,
+    intrinsics: Intrinsics | None = None,
+    focal_px: float | None = None,
+    size: tuple[int, int] | None = None,
+    fov_deg: float | None = None,
+    supersample: int = 1,
+) -> list[View]:
+    """What a camera that stands still sees of a scene in which nothing moves.
+
+    Args:
+        seed: See `sample_view`.
+        domain: See `sample_view`.
+        count: How many pictures to take.
+        intrinsics: See `sample_view`.
+        focal_px: See `sample_view`.
+        size: See `sample_view`.
+        fov_deg: See `sample_view`.
+        supersample: See `render`.
+
+    Returns:
+        ``count`` views of one depth. The first is that of `sample_view`; in the others light and exposure waver, see
+        `flicker`, and the sensor noise is drawn anew.
+    """
+    *fixed, flicker_rng = np.random.SeedSequence(seed).spawn(5)
+    scene_rng, camera_rng, pose_rng, noise_rng = (np.random.default_rng(child) for child in fixed)
+    camera = intrinsics or sample_intrinsics(
+        camera_rng, domain, focal_px=focal_px, size=size, fov_deg=fov_deg
     )
-    camera = intrinsics or sample_intrinsics(camera_rng, domain, focal_px=focal_px)
+    scene, pose, hits = _draw_shot(scene_rng, pose_rng, camera, domain)
+    views = [_finish(scene, pose, camera, hits, noise_rng, supersample)]
+    for child in flicker_rng.spawn(count - 1):
+        rng = np.random.default_rng(child)
+        views.append(_finish(flicker(scene, rng), pose, camera, hits, rng, supersample))
+    return views
+
+
+def _draw_shot(
+    scene_rng: np.random.Generator, pose_rng: np.random.Generator, camera: Intrinsics, domain: Domain
+) -> tuple[Scene, Pose, Hits]:
     while True:
         scene = build_scene(scene_rng, domain)
         # Robots do end up in front of walls: a few such views stay in.
@@ -130,7 +181,7 @@ def sample_view(
             pose = sample_pose(pose_rng, scene, domain)
             hits = cast(scene.solids, pose, camera)
             if _is_worth_keeping(hits.z_depth, domain, close_up=close_up, dull=dull):
-                return _finish(scene, pose, camera, hits, noise_rng, supersample)
+                return scene, pose, hits
 
 
 def _is_worth_keeping(z_depth: Floats, domain: Domain, *, close_up: bool, dull: bool) -> bool:
