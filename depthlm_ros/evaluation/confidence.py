@@ -59,7 +59,7 @@ def confidence_figures(truth: Floats, predicted: Floats, confidence: Floats) -> 
 
 def equal_width_edges() -> Floats:
     """Borders of ten bins of equal width, shape (11,)."""
-    return np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
+    return np.linspace(0.0, 1.0, CALIBRATION_BINS + 1, dtype=np.float64)
 
 
 def equal_mass_edges(confidence: Floats) -> Floats:

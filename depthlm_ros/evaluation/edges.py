@@ -20,7 +20,7 @@ EDGE_RATIO = 1.25
 SMOOTH_RATIO = 1.05
 """A side counts as one surface where its depths differ by less than this factor: the lowest such threshold."""
 
-_RECALL_RATIOS: Floats = np.linspace(1.05, 1.25, 10)
+_RECALL_RATIOS: Floats = np.linspace(1.05, 1.25, 10, dtype=np.float64)
 """Depth Pro's thresholds; each weighs in proportion to itself."""
 
 
@@ -154,7 +154,7 @@ def _flying(answers: EdgeAnswers) -> Bools:
     gap = farthest > nearest
     guess = np.concatenate([answers.near_answer[gap], answers.far_answer[gap]])
     inside = (guess >= np.tile(nearest[gap], 2)) & (guess <= np.tile(farthest[gap], 2))
-    return inside[np.isfinite(guess)]
+    return np.asarray(inside[np.isfinite(guess)], dtype=np.bool_)
 
 
 def _recall(answers: Sequence[EdgeAnswers]) -> float | None:

@@ -73,7 +73,7 @@ def by_canvas(
 
 def _equal_mass_edges(values: np.typing.NDArray[np.int64]) -> Floats:
     quantiles = np.quantile(values, np.arange(CANVAS_GROUPS) / CANVAS_GROUPS, method="higher")
-    return np.unique(quantiles).astype(np.float64)
+    return np.asarray(np.unique(quantiles), dtype=np.float64)
 
 
 def _score_where(

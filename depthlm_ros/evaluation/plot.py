@@ -44,11 +44,11 @@ def draw_report(evaluation: Evaluation, metrics: dict[str, Any], path: Path) -> 
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(15.0, 9.6), dpi=110, layout="constrained")
+        figure = Figure(figsize=(15.0, 9.6), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15))
         FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)  # type: ignore[union-attr]
         axes = figure.subplots(2, 3)
         _answers(axes[0, 0], evaluation)
         _depth_bins(axes[0, 1], metrics)

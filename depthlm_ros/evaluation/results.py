@@ -113,7 +113,7 @@ class Evaluation:
 
     def column(self, name: str) -> Floats:
         """``depth``, ``sigma`` or ``confidence`` of all labels' answers, shape (N,), float64."""
-        return np.concatenate([getattr(r.answers, name) for r in self.results]).astype(np.float64)
+        return np.asarray(np.concatenate([getattr(r.answers, name) for r in self.results]), dtype=np.float64)
 
     def metrics(self) -> dict[str, Any]:
         """Everything that ``metrics.json`` holds.

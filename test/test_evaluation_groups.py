@@ -1,0 +1,112 @@
+"""Groups of labels, the paper's table, and the picture."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from depthlm_ros.camera import PinholeCamera
+from depthlm_ros.evaluation.benchmark import LabelledImage
+from depthlm_ros.evaluation.groups import CANVAS_GROUPS, DEPTH_EDGES_M, by_canvas, by_depth
+from depthlm_ros.evaluation.metrics import log_correlation
+from depthlm_ros.evaluation.plot import draw_report
+from depthlm_ros.evaluation.results import Evaluation, ImageResult
+from depthlm_ros.evaluation.table import markdown_table, paper_table
+from depthlm_ros.geometry import SparseDepth
+
+
+def test_depth_bins_share_out_all_labels():
+    truth = [np.array([0.5, 1.0, 3.9, 500.0]), np.array([1.5])]
+    guess = [np.array([0.5, 1.0, math.nan, 1.0]), np.array([3.0])]
+    bins = by_depth(truth, guess)
+    assert [b["from_m"] for b in bins] == list(DEPTH_EDGES_M)
+    assert bins[-1]["to_m"] is None
+    assert {b["from_m"]: b["n"] for b in bins if b["n"]} == {0.0: 1, 1.0: 2, 2.0: 1, 32.0: 1}
+    of = {b["from_m"]: b for b in bins}
+    assert of[1.0]["delta1"] == 0.5
+    assert of[1.0]["abs_rel"] == pytest.approx((0.0 + 1.0) / 2)
+    assert (of[2.0]["delta1"], of[2.0]["answered"], of[2.0]["abs_rel"]) == (0.0, 0.0, None)
+    assert (of[8.0]["n"], of[8.0]["delta1"], of[8.0]["answered"]) == (0, None, None)
+
+
+def test_few_canvas_sizes_are_a_group_each():
+    hit, miss = np.array([2.0, 2.0]), np.array([2.0, 9.0])
+    truth = [np.full(2, 2.0)] * 3
+    groups = by_canvas([(100, 50), (50, 40), (100, 50)], truth, [hit, miss, hit])
+    assert [(g["smallest"], g["largest"], g["images"]) for g in groups] == [
+        ([50, 40], [50, 40], 1), ([100, 50], [100, 50], 2),
+    ]  # fmt: skip
+    assert [g["delta1"] for g in groups] == [0.5, 1.0]
+    assert [g["below_best"] for g in groups] == [0.5, 0.0]
+
+
+def test_many_canvas_sizes_make_groups_of_about_equal_count():
+    sizes = [(60 + k, 50) for k in range(40)]
+    truth = [np.full(3, 2.0)] * 40
+    groups = by_canvas(sizes, truth, truth)
+    assert [g["images"] for g in groups] == [40 // CANVAS_GROUPS] * CANVAS_GROUPS
+    assert groups[0]["smallest"] == [60, 50]
+    assert groups[-1]["largest"] == [99, 50]
+    assert sum(g["n"] for g in groups) == 120
+    # Sizes of one area are not torn apart.
+    mixed = by_canvas([(60, 50), (50, 60)] * 10 + [(70 + k, 50) for k in range(10)], truth[:30], truth[:30])
+    assert mixed[0]["images"] >= 20
+
+
+def test_log_correlation_sees_ratios_and_no_common_factor():
+    z = np.array([1.0, 2.0, 4.0, 8.0])
+    assert log_correlation([z], [7.0 * z]) == pytest.approx(1.0)
+    assert log_correlation([z], [1.0 / z]) == pytest.approx(-1.0)
+    # Logs 0 1 2 3 against 0 1 0 1 (in units of log 2): covariance 0.25 over the square root of 1.25 times 0.25.
+    assert log_correlation([z], [np.array([1.0, 2.0, 1.0, 2.0])]) == pytest.approx(
+        0.25 / math.sqrt(1.25 * 0.25)
+    )
+    assert log_correlation([z], [np.full(4, 2.0)]) == 0.0
+    assert log_correlation([z], [np.array([1.0, 2.0, math.nan, math.nan])]) is None
+
+
+def evaluation(name, factors, confidence=0.5):
+    """One image per factor, whose ten answers are so many times the truth."""
+    camera = PinholeCamera.from_intrinsics(100.0, 100.0, 40.0, 30.0, 80, 60)
+    pixels = np.array([[20 + k, 20 + 2 * k] for k in range(10)])
+    z = np.geomspace(1.0, 9.0, 10)
+    results = []
+    for factor in factors:
+        answer = (z * factor).astype(np.float32)
+        sparse = SparseDepth(
+            pixels, answer, 0.1 * answer, np.full(10, confidence, np.float32),
+            np.where(np.isnan(answer), 2, 0).astype(np.uint8), np.zeros((10, 3), np.uint8), camera, "scripted",
+        )  # fmt: skip
+        label = LabelledImage(name, Path(name), (100, 100, 40, 30, 80, 60), pixels, z)
+        results.append(ImageResult(label, sparse, (80, 60)))
+    return Evaluation(name, results)
+
+
+def test_the_average_counts_every_data_set_alike():
+    rows = paper_table([evaluation("a", [1.0, 1.0, 2.0, 2.0]), evaluation("b", [1.0])])
+    assert next(iter(rows)) == "scripted"
+    cells = rows["scripted"]
+    assert [cells[name]["delta1"] for name in ("a", "b", "average")] == pytest.approx([0.5, 1.0, 0.75])
+    # A single image has no spread, and neither has an average with it.
+    assert cells["a"]["delta1_interval95"] == [0.0, 1.0]
+    assert cells["b"]["delta1_interval95"] is None
+    assert cells["average"]["delta1_interval95"] is None
+    assert "| scripted | 0.500 (0.000 to 1.000) | 1.000 | 0.750 |" in markdown_table(rows)
+
+
+def test_the_average_is_surer_than_its_parts():
+    factors = [1.0, 2.0] * 20
+    rows = paper_table([evaluation("a", factors), evaluation("b", factors)])["scripted"]
+    width = {name: np.ptp(cell["delta1_interval95"]) for name, cell in rows.items()}
+    assert width["average"] == pytest.approx(width["a"] / math.sqrt(2), rel=0.15)
+
+
+@pytest.mark.parametrize("confidence", [0.5, math.nan])
+@pytest.mark.parametrize("factors", [[1.0, 1.1, 2.0], [1.0], [math.nan, math.nan]])
+def test_the_picture_is_drawn_whatever_there_is(tmp_path, factors, confidence):
+    measured = evaluation("some data", factors, confidence)
+    draw_report(measured, measured.write(tmp_path), tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as picture:
+        assert min(picture.size) > 800
