@@ -165,6 +165,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from depthlm_ros.evaluation.benchmark import BenchmarkError
     from depthlm_ros.images import ImageError
     from depthlm_ros.profile import ProfileError
+    from depthlm_ros.spatial.request import SpatialRequestError
 
     refusals = (BenchmarkError, CameraError, CanonicalError, ConfigError, EngineError, ImageError, InputError)
-    return (*refusals, ProfileError, OSError)
+    return (*refusals, ProfileError, SpatialRequestError, OSError)

@@ -102,7 +102,7 @@ def _run(
     from depthlm_ros.writers import write_csv, write_ply
 
     image = read_image(image_path, max_megapixels=config.camera.max_megapixels)
-    camera = _camera(config, camera_info, intrinsics, (image.shape[1], image.shape[0]))
+    camera = camera_of(config, camera_info, intrinsics, (image.shape[1], image.shape[0]))
     out.mkdir(parents=True, exist_ok=True)
     with open_estimator(config) as estimator:
         frame = estimator.prepare(image, camera)
@@ -113,12 +113,24 @@ def _run(
     _print(sparse, out, points)
 
 
-def _camera(
+def camera_of(
     config: DepthLMConfig,
     camera_info: Path | None,
     intrinsics: tuple[float | None, float | None, float | None, float | None],
     size: tuple[int, int],
 ) -> PinholeCamera:
+    """The calibration that the options name.
+
+    Args:
+        config: Says what kind of image it is.
+        camera_info: A calibration file, or None.
+        intrinsics: fx, fy, cx and cy in pixels, or None each.
+        size: Width and height of the image in pixels.
+
+    Raises:
+        InputError: Both are given, or neither.
+        CameraError: The calibration makes no sense.
+    """
     from depthlm_ros.camera import PinholeCamera
     from depthlm_ros.camera_info import camera_from_yaml
 

@@ -96,8 +96,8 @@ def _ask_model(
     if not uncovered(targets):
         why = "one arrow hides what the other points at: choose pixels that lie further apart"
         return _nothing(request, False, SpatialStatus.UNDRAWABLE, why)
-    images = (PromptImage(first.view.image, arrows_paint(targets)),)
-    images += tuple(PromptImage(frame.view.image) for frame in frames[1:])
+    marked = PromptImage(first.view.image, arrows_paint(targets))
+    images = (marked, *(PromptImage(frame.view.image) for frame in frames[1:]))
     prompt = Prompt(
         images=images,
         question=template.ask(seconds=request.seconds, speed=request.speed),

@@ -60,7 +60,7 @@ def match_images(
     Returns:
         The matches, none where the images share too little.
     """
-    sift = cv2.SIFT_create(contrastThreshold=_CONTRAST)
+    sift = cv2.SIFT.create(contrastThreshold=_CONTRAST)
     spots, words = sift.detectAndCompute(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), None)
     second_spots, second_words = sift.detectAndCompute(cv2.cvtColor(second, cv2.COLOR_RGB2GRAY), None)
     none = Matches(np.zeros((0, 2)), np.zeros((0, 2)))

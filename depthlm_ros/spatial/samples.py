@@ -91,8 +91,8 @@ def point_sample(
     if pixels is None:
         return None
     points = backproject(pixels, z_depth[pixels[:, 1], pixels[:, 0]], camera).astype(np.float64)
-    seconds = _tenths(rng, SECONDS) if task is SpatialTask.SPEED else float("nan")
-    speed = _tenths(rng, SPEEDS) if task is SpatialTask.TIME else float("nan")
+    seconds = tenths(rng, SECONDS) if task is SpatialTask.SPEED else float("nan")
+    speed = tenths(rng, SPEEDS) if task is SpatialTask.TIME else float("nan")
     value, text = point_value(task, points, seconds=seconds, speed=speed)
     if task is SpatialTask.TWO_POINT_DISTANCE and value < APART:
         return None
@@ -181,6 +181,7 @@ def _draw_pixels(
     return None
 
 
-def _tenths(rng: np.random.Generator, between: tuple[float, float]) -> float:
+def tenths(rng: np.random.Generator, between: tuple[float, float]) -> float:
+    """Draw a given time or speed, log-uniformly between two bounds, in tenths."""
     low, high = np.log(between)
     return float(np.round(np.exp(rng.uniform(low, high)), 1))
