@@ -15,6 +15,7 @@ from depthlm_ros.cli_estimate import estimate
 from depthlm_ros.cli_eval import evaluate
 from depthlm_ros.cli_mark import mark
 from depthlm_ros.cli_render import render
+from depthlm_ros.cli_train import train
 
 app = typer.Typer(
     name="depthlm",
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command("estimate", cls=PixelCommand)(estimate)
 app.command("mark", cls=PixelCommand)(mark)
 app.command("eval")(evaluate)
+app.command("train")(train)
 app.command("ask", cls=PixelCommand)(ask)
 app.command("ask-eval")(ask_eval)
 app.command("render")(render)

@@ -159,7 +159,7 @@ class TransformersEngine:
             def late() -> bool:
                 return self._cancelled.is_set() or (deadline is not None and time.monotonic() > deadline)
 
-            call = _Call(self._model, self._encoder, max_new_tokens, tuple(stop), late)
+            call = BatchCall(self._model, self._encoder, max_new_tokens, tuple(stop), late)
             answers: list[Answer] = []
             for first in range(0, len(prompts), self._batch_size):
                 answers += self._answer(call, prompts[first : first + self._batch_size])
@@ -169,7 +169,7 @@ class TransformersEngine:
         """End a call that is under way in another thread; see :meth:`VlmEngine.cancel`."""
         self._cancelled.set()
 
-    def _answer(self, call: _Call, prompts: Sequence[Prompt], *, may_split: bool = True) -> list[Answer]:
+    def _answer(self, call: BatchCall, prompts: Sequence[Prompt], *, may_split: bool = True) -> list[Answer]:
         """Answer one batch, whatever happens to it."""
         if call.late():
             return [Answer("", finish=Finish.DEADLINE)] * len(prompts)
@@ -224,7 +224,7 @@ def _failed(error: Exception) -> Answer:
     return Answer("", finish=Finish.ERROR, error=f"{type(error).__name__}: {error}")
 
 
-class _Call:
+class BatchCall:
     """One call of ``generate``: what is common to its batches."""
 
     def __init__(

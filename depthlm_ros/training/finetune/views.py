@@ -1,0 +1,109 @@
+"""From a label to a training sample: canonical focal length first, then crop and mirror, then the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthlm_ros.canonical import CanonicalView
+from depthlm_ros.engines.base import Prompt, RgbImage
+from depthlm_ros.evaluation.benchmark import LabelledImage
+from depthlm_ros.geometry import z_per_metre_of_range
+from depthlm_ros.images import read_image
+from depthlm_ros.profile import CheckpointProfile
+from depthlm_ros.prompting import MARKER_MARGIN, askable, prompt_for
+from depthlm_ros.training.finetune.config import AugmentConfig
+
+MAX_MEGAPIXELS = 50.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSample:
+    """A question and its true answer.
+
+    Attributes:
+        prompt: The question as the engine asks it.
+        metres: The true depth in the profile's convention (z, or range along the ray).
+        xy: The asked pixel in the prompt's image.
+    """
+
+    prompt: Prompt
+    metres: float
+    xy: tuple[int, int]
+
+
+def make_sample(
+    image: LabelledImage,
+    label: int,
+    profile: CheckpointProfile,
+    augment: AugmentConfig,
+    rng: np.random.Generator,
+) -> TrainingSample | None:
+    """Make the sample of one label.
+
+    The order is the paper's (intrinsic-conditioned augmentation): the image is resized to the canonical focal
+    length, and only then cropped, so that a metre at a depth has the same size in pixels in every crop.
+
+    Args:
+        image: The labelled image.
+        label: Index of its label.
+        profile: Focal length, pixel reference and words.
+        augment: How views are varied.
+        rng: Draws the crop and the mirror.
+
+    Returns:
+        The sample; None where the pixel cannot be asked about (no room for the arrow).
+
+    Raises:
+        ImageError: The image cannot be read.
+        CameraError: It does not fit its intrinsics.
+        CanonicalError: It cannot be resized.
+    """
+    camera = image.camera()
+    source = camera.rectify(read_image(image.path, max_megapixels=MAX_MEGAPIXELS))
+    view = CanonicalView(
+        source, camera.fx, camera.fy, profile.canonical_focal_px, max_pixels=MAX_MEGAPIXELS * 1e6
+    )
+    uv = image.pixels[label]
+    x, y = view.to_canonical(uv).tolist()
+    if not askable((x, y), view.size, profile) or not camera.visible(uv):
+        return None
+    cropped, (x, y) = random_crop(view.image, (x, y), augment, rng)
+    if rng.random() < augment.flip_share:
+        cropped, x = np.ascontiguousarray(cropped[:, ::-1]), cropped.shape[1] - 1 - x
+    metres = float(image.depth[label])
+    if profile.depth_convention == "range":
+        metres /= float(z_per_metre_of_range(uv[None], camera)[0])
+    return TrainingSample(prompt_for(cropped, x, y, profile), metres, (x, y))
+
+
+def random_crop(
+    view: RgbImage, xy: tuple[int, int], augment: AugmentConfig, rng: np.random.Generator
+) -> tuple[RgbImage, tuple[int, int]]:
+    """Cut a random window out of a view, with room for the arrow around the asked pixel.
+
+    Args:
+        view: The canonical view, shape (H, W, 3).
+        xy: The asked pixel, with room for the arrow in the view where the model needs it.
+        augment: Least and most size.
+        rng: Draws size and place.
+
+    Returns:
+        The window and the asked pixel in it.
+    """
+    height, width = view.shape[:2]
+    left, columns = _window(width, xy[0], augment.crop_width_px, rng)
+    top, rows = _window(height, xy[1], augment.crop_height_px, rng)
+    window = np.ascontiguousarray(view[top : top + rows, left : left + columns])
+    return window, (xy[0] - left, xy[1] - top)
+
+
+def _window(size: int, at: int, limits: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
+    """Start and length of a window along one side that holds ``at`` with the arrow's margin on either side."""
+    wanted = int(rng.integers(limits[0], limits[1] + 1)) or size
+    length = min(size, max(wanted, 2 * MARKER_MARGIN + 1))
+    margin = min(MARKER_MARGIN, at, size - 1 - at)
+    first = max(0, at + margin + 1 - length)
+    last = min(size - length, at - margin)
+    return int(rng.integers(first, last + 1)), length
