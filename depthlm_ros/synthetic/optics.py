@@ -32,8 +32,9 @@ def develop(
     sigma = look.blur_px * max(width / 128.0, 0.75)
     image = cv2.GaussianBlur(image, (0, 0), sigma)
     # A soft shoulder instead of hard clipping, then display gamma.
-    image = image / (1.0 + 0.25 * image)
-    image = np.sqrt(np.clip(image, 0.0, 1.0)) ** np.float32(0.91 * look.contrast)
+    image /= 1.0 + 0.25 * image
+    np.sqrt(np.clip(image, 0.0, 1.0, out=image), out=image)
+    image **= np.float32(0.91 * look.contrast)
     grain = rng.standard_normal(image.shape, dtype=np.float32)
     mean = (grain[..., 0] + grain[..., 1] + grain[..., 2]) / np.float32(3)
     chroma = np.repeat(mean[..., None] * 1.2, 3, axis=2)

@@ -45,20 +45,21 @@ def surface(scene: Scene, hits: Hits, depth: Floats, intrinsics: Intrinsics, sup
     is_box = shape == Shape.BOX
     margin = np.abs(point) - half
     face = margin.argmax(0)
+    on_x, on_z = face == 0, face == 2
     local = np.zeros_like(point)
     for axis in range(3):
         local[axis] = np.where(face == axis, np.sign(point[axis]), 0)
-    u = np.where(face == 0, point[1], point[0])
-    v = np.where(face == 2, point[1], point[2])
-    edge_u = np.where(face == 0, margin[1], margin[0])
-    edge_v = np.where(face == 2, margin[1], margin[2])
+    u = np.where(on_x, point[1], point[0])
+    v = np.where(on_z, point[1], point[2])
+    edge_u = np.where(on_x, margin[1], margin[0])
+    edge_v = np.where(on_z, margin[1], margin[2])
     to_edge = -np.maximum(edge_u, edge_v)
-    if not is_box.all():
-        curved, where_curved = _curved(point, half, shape == Shape.ELLIPSOID)
-        local = np.where(is_box, local, curved)
-        u = np.where(is_box, u, where_curved[0])
-        v = np.where(is_box, v, where_curved[1])
-        to_edge = np.where(is_box, to_edge, np.float32(9.0))
+    curved = np.flatnonzero(~is_box)
+    if curved.size:
+        _flat(local)[:, curved], (u.flat[curved], v.flat[curved]) = _curved(
+            _flat(point)[:, curved], _flat(half)[:, curved], shape.flat[curved] == Shape.ELLIPSOID
+        )
+        to_edge.flat[curved] = 9.0
 
     normal = np.stack(
         [into[k] * local[0] + into[3 + k] * local[1] + into[6 + k] * local[2] for k in range(3)]
@@ -72,9 +73,14 @@ def surface(scene: Scene, hits: Hits, depth: Floats, intrinsics: Intrinsics, sup
         slide = normal[column] / facing
         scale = depth * (1.0 / (focal * supersample))
         step = [np.abs(into[3 * k + column] - ray[k] * slide) * scale for k in range(3)]
-        footprint_u += np.where(is_box, np.where(face == 0, step[1], step[0]), np.maximum(step[0], step[1]))
-        footprint_v += np.where(is_box & (face == 2), step[1], step[2])
+        footprint_u += np.where(is_box, np.where(on_x, step[1], step[0]), np.maximum(step[0], step[1]))
+        footprint_v += np.where(is_box & on_z, step[1], step[2])
     return Surface(normal, u, v, footprint_u, footprint_v, to_edge)
+
+
+def _flat(images: Floats) -> Floats:
+    """The same memory as (C, H * W): NumPy picks single pixels several times faster by one index than by a mask."""
+    return images.reshape(len(images), -1)
 
 
 def _per_pixel(rows: Floats, hits: Hits) -> Floats:
@@ -124,9 +130,14 @@ def shade(scene: Scene, hits: Hits, pose: Pose, intrinsics: Intrinsics, supersam
 
     light = ambient_share * np.array(scene.ambient, np.float32)[:, None, None]
     distance = np.sqrt((position * position).sum(0))
+    glossy = np.flatnonzero(material["gloss"])
+    sight = _flat(position)[:, glossy] / distance.flat[glossy]
+    facing, gloss = _flat(seen.normal)[:, glossy], material["gloss"].flat[glossy]
     for index, lamp in enumerate(scene.lamps):
         share = direct_share if index == 0 else corner
-        light += _lamp_light(lamp, rotation, pose, position, seen.normal, distance, material["gloss"]) * share
+        towards, strength = _lamp_light(lamp, rotation, pose, position, seen.normal)
+        strength.flat[glossy] *= _highlight(_flat(towards)[:, glossy], sight, facing, gloss)
+        light += strength * np.array(lamp.color, np.float32)[:, None, None] * share
     radiance = albedo * (light + material["emission"])
     if np.isinf(scene.height):
         haze = 1.0 - np.exp(distance * np.float32(-1 / 220.0))
@@ -155,33 +166,28 @@ def _apply_floor_light(scene: Scene, world: Floats, up: Floats, ambient: Floats,
 
 
 def _lamp_light(
-    lamp: Lamp,
-    rotation: Floats,
-    pose: Pose,
-    position: Floats,
-    normal: Floats,
-    distance: Floats,
-    gloss: Floats,
-) -> Floats:
-    """Diffuse light and highlights of one lamp, shape (3, H, W)."""
+    lamp: Lamp, rotation: Floats, pose: Pose, position: Floats, normal: Floats
+) -> tuple[Floats, Floats]:
+    """Direction towards one lamp, (3, H, W), and its diffuse light before its colour, (H, W)."""
     target = np.array(lamp.position, np.float32)
     if lamp.distant:
         towards = (rotation.T @ target)[:, None, None]
-        cosine = np.maximum((normal * towards).sum(0), 0)
-        strength = cosine
-    else:
-        offset = (rotation.T @ (target - pose.position.astype(np.float32)))[:, None, None] - position
-        squared = (offset * offset).sum(0)
-        towards = offset / np.sqrt(squared)
-        cosine = np.maximum((normal * towards).sum(0), 0)
-        # Lamps have extent: nearby surfaces do not burn out, and light wraps a little around objects.
-        strength = (cosine * 0.92 + 0.08) * (7.0 / (2.5 + squared))
-    # Blinn-Phong with the half vector between the lamp and the camera (which is at -position).
-    middle = towards - position / distance
+        return np.broadcast_to(towards, normal.shape), np.maximum((normal * towards).sum(0), 0)
+    offset = (rotation.T @ (target - pose.position.astype(np.float32)))[:, None, None] - position
+    squared = (offset * offset).sum(0)
+    towards = offset / np.sqrt(squared)
+    cosine = np.maximum((normal * towards).sum(0), 0)
+    # Lamps have extent: nearby surfaces do not burn out, and light wraps a little around objects.
+    return towards, (cosine * 0.92 + 0.08) * (7.0 / (2.5 + squared))
+
+
+def _highlight(towards: Floats, sight: Floats, normal: Floats, gloss: Floats) -> Floats:
+    """How much brighter K glossy pixels are than diffuse ones; all directions are (3, K)."""
+    # Blinn-Phong with the half vector between the lamp and the camera (which is against the line of sight).
+    middle = towards - sight
     shine = np.maximum((normal * middle).sum(0), 0) ** 2 / np.maximum((middle * middle).sum(0), 1e-6)
-    strength = strength * (1.0 + gloss * 4.0 * shine**16)
-    light: Floats = strength * np.array(lamp.color, np.float32)[:, None, None]
-    return light
+    factor: Floats = 1.0 + gloss * 4.0 * shine**16
+    return factor
 
 
 def _sky(scene: Scene, direction: Floats) -> Floats:
