@@ -14,7 +14,7 @@ from depthlm_ros.profile import DEPTHLM_ANSWER, DEPTHLM_PREFIX, DEPTHLM_QUESTION
 from depthlm_ros.prompting import marker_paint  # noqa: E402
 from depthlm_ros.training import config as training_config  # noqa: E402
 from depthlm_ros.training.answering import ask, load_checkpoint, make_processor  # noqa: E402
-from depthlm_ros.training.augment import Limits, marked_sample, training_batch, training_sample  # noqa: E402
+from depthlm_ros.training.augment import Limits, Variety, marked_sample, training_batch, training_sample  # noqa: E402
 from depthlm_ros.training.calibrate import (  # noqa: E402
     area_under_curve,
     fit_calibration,
@@ -144,7 +144,9 @@ def test_batched_path_equals_the_models_own_forward(tokenizer):
 
 
 def test_batches_have_one_size_and_the_pixels_depth(cache):
-    batch = training_batch(cache, 8, LIMITS, np.random.default_rng(4), np.random.default_rng(5))
+    batch = training_batch(
+        cache, 8, LIMITS, Variety(0.5, 0.5), np.random.default_rng(4), np.random.default_rng(5)
+    )
     assert batch.views.shape == (*batch.depth.shape, 3)
     assert all(side % 16 == 0 for side in batch.depth.shape[1:])
     assert torch.isfinite(batch.target).all()
@@ -154,7 +156,7 @@ def test_batches_have_one_size_and_the_pixels_depth(cache):
 def test_views_of_nothing_but_sky_are_skipped():
     rgb, _ = toy_view(0, "wide")
     sky = np.full((64, 96), np.inf, np.float32)
-    assert training_sample(rgb, sky, (64, 96), LIMITS, np.random.default_rng(0)) is None
+    assert training_sample(rgb, sky, (64, 96), LIMITS, Variety(1.0, 1.0), np.random.default_rng(0)) is None
 
 
 def test_only_the_answer_is_learnt(tokenizer):

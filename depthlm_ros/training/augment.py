@@ -49,8 +49,26 @@ class Limits:
     farthest: float
 
 
+@dataclass(frozen=True)
+class Variety:
+    """How much training views differ from what was rendered.
+
+    Attributes:
+        crop_share: Share of batches that are random crops; the others are whole views.
+        look_share: Share of views whose exposure, colour, sharpness, noise or compression is changed.
+    """
+
+    crop_share: float
+    look_share: float
+
+
 def training_batch(
-    cache: ViewCache, size: int, limits: Limits, shape_rng: np.random.Generator, rng: np.random.Generator
+    cache: ViewCache,
+    size: int,
+    limits: Limits,
+    variety: Variety,
+    shape_rng: np.random.Generator,
+    rng: np.random.Generator,
 ) -> Batch:
     """Draw one batch.
 
@@ -58,22 +76,27 @@ def training_batch(
         cache: The training views.
         size: Views in the batch.
         limits: Depths that may be asked about.
+        variety: How much is changed.
         shape_rng: Draws the canvas; workers that share it work on equal sizes and wait less for each other.
         rng: Draws everything else.
     """
-    height, width = draw_canvas(cache, shape_rng)
-    fitting = np.nonzero((cache.sizes[:, 0] >= height) & (cache.sizes[:, 1] >= width))[0]
+    if shape_rng.random() < variety.crop_share:
+        height, width = draw_canvas(cache, shape_rng)
+        fitting = np.nonzero((cache.sizes[:, 0] >= height) & (cache.sizes[:, 1] >= width))[0]
+    else:
+        height, width = (int(x) for x in cache.sizes[shape_rng.integers(len(cache))])
+        fitting = np.nonzero((cache.sizes == (height, width)).all(axis=1))[0]
     samples: list[Sample] = []
     while len(samples) < size:
         rgb, depth = cache[int(rng.choice(fitting))]
-        sample = training_sample(rgb, depth, (height, width), limits, rng)
+        sample = training_sample(rgb, depth, (height, width), limits, variety, rng)
         if sample is not None:
             samples.append(sample)
     return collate(samples)
 
 
 def draw_canvas(cache: ViewCache, rng: np.random.Generator) -> tuple[int, int]:
-    """Height and width of a batch: the size of some view or some tokens less, not always whole tokens.
+    """Height and width of a crop: the size of some view or some tokens less, not always whole tokens.
 
     Views whose sides are no multiples of a token are resized by the image processor, arrow and all; half of
     the batches go through that.
@@ -89,7 +112,12 @@ def draw_canvas(cache: ViewCache, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def training_sample(
-    rgb: RgbArray, depth: DepthArray, size: tuple[int, int], limits: Limits, rng: np.random.Generator
+    rgb: RgbArray,
+    depth: DepthArray,
+    size: tuple[int, int],
+    limits: Limits,
+    variety: Variety,
+    rng: np.random.Generator,
 ) -> Sample | None:
     """Crop, flip, change the look of, and mark one view; None where nothing in it may be asked about."""
     height, width = size
@@ -101,7 +129,9 @@ def training_sample(
     pixel = draw_query(depth, limits, rng)
     if pixel is None:
         return None
-    return marked_sample(vary_look(np.ascontiguousarray(rgb), rng), depth, pixel)
+    if rng.random() < variety.look_share:
+        rgb = vary_look(np.ascontiguousarray(rgb), rng)
+    return marked_sample(np.array(rgb, order="C"), depth, pixel)
 
 
 def marked_sample(rgb: RgbArray, depth: DepthArray, pixel: tuple[int, int]) -> Sample:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 
@@ -61,3 +61,22 @@ def average_gradients(parameters: Iterable[nn.Parameter], done: float) -> float:
     for gradient, mean in zip(gradients, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
     return float(agreed)
+
+
+def deal(names: list[str]) -> tuple[list[str], list[str]]:
+    """Split work among the processes: the names that are this one's turn, and the rest."""
+    if not dist.is_initialized():
+        return names, []
+    rank, workers = dist.get_rank(), dist.get_world_size()
+    mine = names[rank::workers]
+    return mine, [name for name in names if name not in mine]
+
+
+def sum_over_processes(tensors: list[Tensor]) -> None:
+    """Replace every tensor by its sum over the processes, which all hold equal shapes in equal order."""
+    if not dist.is_initialized() or not tensors:
+        return
+    flat = torch.cat([t.flatten() for t in tensors])
+    dist.all_reduce(flat)
+    for tensor, total in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+        tensor.copy_(total.view_as(tensor))

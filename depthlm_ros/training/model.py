@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from depthlm_ros.training.config import ModelConfig
 from depthlm_ros.training.patches import MERGE, TEMPORAL_PATCH, patch_vectors
 from depthlm_ros.training.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 
+TowerBlock = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+_PATCH_NOISE = 0.02  # variance below which a direction is sensor noise rather than picture
 _VISION_ROPE_THETA = 10000.0  # fixed in every engine that serves Qwen2.5-VL
 
 
@@ -98,12 +101,35 @@ def _initialise(model: Any) -> None:
     model.tie_weights()
 
 
+@torch.no_grad()
+def whiten_patches(visual: Any, views: list[Tensor], seed: int) -> None:
+    """Let the patch embedding start from the views' own statistics.
+
+    Neighbouring pixels are so alike that nearly all variance of raw patches lies in a few directions, and training
+    hardly sees the rest, where edges are. The rows become the main directions of ``views``, each scaled to unit
+    variance, then turned at random.
+
+    Args:
+        visual: ``model.model.visual``.
+        views: uint8, each of shape (1, H, W, 3), sides multiples of two patches.
+        seed: Seed of the turn.
+    """
+    patches = torch.cat([patch_vectors(view, visual.patch_size)[0] for view in views]).double()
+    values, directions = torch.linalg.eigh(torch.cov(patches.T))
+    weight = visual.patch_embed.proj.weight
+    rows = len(weight)
+    scaled = (directions.flip(1)[:, :rows] / (values.flip(0)[:rows] + _PATCH_NOISE).sqrt()).T.float()
+    turn = torch.linalg.qr(torch.randn(rows, rows, generator=torch.Generator().manual_seed(seed)))[0]
+    side = visual.patch_size
+    weight.copy_((turn @ scaled / TEMPORAL_PATCH).view(rows, 3, 1, side, side).expand_as(weight))
+
+
 def parameter_count(model: Any) -> int:
     """Parameters, tied ones once."""
     return sum(p.numel() for p in model.parameters())
 
 
-def tower_tokens(visual: Any, views: Tensor) -> Tensor:
+def tower_tokens(visual: Any, views: Tensor, run_block: TowerBlock | None = None) -> Tensor:
     """Run the vision tower on a batch of views of one size.
 
     The same modules and the same result as the tower's own ``forward``, which runs its attention view by
@@ -112,20 +138,28 @@ def tower_tokens(visual: Any, views: Tensor) -> Tensor:
     Args:
         visual: ``model.model.visual``.
         views: uint8, shape (B, H, W, 3).
+        run_block: :func:`tower_block`, or a compiled one.
 
     Returns:
         Image tokens in raster order, shape (B, H / 16 * W / 16, text_width) at 8 px patches.
     """
+    run_block = run_block or tower_block
     batch, height, width, _ = views.shape
     patch_px = visual.patch_size
     weight = visual.patch_embed.proj.weight.sum(2).flatten(1)
     hidden = patch_vectors(views, patch_px) @ weight.T
     cos, sin = _tower_rotation(visual, height // patch_px, width // patch_px)
     for block in visual.blocks:
-        hidden = hidden + _tower_attention(block.attn, block.norm1(hidden), cos, sin)
-        hidden = hidden + block.mlp(block.norm2(hidden))
+        hidden = run_block(block, hidden, cos, sin)
     merged: Tensor = visual.merger(hidden)
     return merged.reshape(batch, -1, merged.shape[-1])
+
+
+def tower_block(block: Any, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """One block of the tower: hidden states of shape (B, patches, vision_width) in and out."""
+    hidden = hidden + _tower_attention(block.attn, block.norm1(hidden), cos, sin)
+    after: Tensor = hidden + block.mlp(block.norm2(hidden))
+    return after
 
 
 def _tower_attention(attention: Any, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from depthlm_ros.training.config import StageConfig
+from depthlm_ros.training.distributed import deal, sum_over_processes
 
 _MOMENTUM = 0.95
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -37,11 +38,11 @@ def schedule(stage: StageConfig, step: int, done: float) -> float:
 
 
 class MuonAdamW:
-    """Orthogonalised momentum for hidden matrices, AdamW for embeddings, heads, norms, biases and the patches.
+    """Orthogonalised momentum for hidden matrices, AdamW for embeddings, heads, norms and biases.
 
     ``torch.optim.Muon`` iterates in bfloat16, which a CPU without bfloat16 units does some 25 times slower;
-    this one iterates in float32 and takes equal shapes together. Updates are scaled by
-    sqrt(max(1, rows / columns)) as in the original.
+    this one iterates in float32, takes equal shapes together and deals them out to the processes. Updates are
+    scaled by sqrt(max(1, rows / columns)) as in the original.
     """
 
     def __init__(self, groups: Iterable[NamedParameters], stage: StageConfig) -> None:
@@ -54,11 +55,13 @@ class MuonAdamW:
                 self._share[name] = group.lr_share
         self._shapes: dict[tuple[int, ...], list[str]] = {}
         for name, parameter in self._parameters.items():
-            if parameter.ndim == 2 and "embed_tokens" not in name and not name.startswith("heads."):
-                self._shapes.setdefault(tuple(parameter.shape), []).append(name)
+            if parameter.ndim in (2, 5) and "embed_tokens" not in name and not name.startswith("heads."):
+                self._shapes.setdefault(tuple(_as_matrix(parameter).shape), []).append(name)
         matrices = {name for names in self._shapes.values() for name in names}
         self._others = [name for name in self._parameters if name not in matrices]
-        self._momentum = {name: torch.zeros_like(self._parameters[name]) for name in sorted(matrices)}
+        self._momentum = {
+            name: torch.zeros_like(_as_matrix(self._parameters[name])) for name in sorted(matrices)
+        }
         self._adam = torch.optim.AdamW(
             [{"params": [self._parameters[n]], "lr": stage.adam_lr} for n in self._others],
             lr=stage.adam_lr,
@@ -83,19 +86,36 @@ class MuonAdamW:
         for group, name in zip(self._adam.param_groups, self._others, strict=True):
             group["lr"] = self._stage.adam_lr * scale * self._share[name]
         self._adam.step()
+        updates = {
+            name: self._nesterov(name)
+            for names in self._shapes.values()
+            for name in names
+            if self._parameters[name].grad is not None
+        }
         for shape, all_names in self._shapes.items():
-            names = [name for name in all_names if self._parameters[name].grad is not None]
-            if not names:
-                continue
-            updates = []
-            for name in names:
-                gradient, momentum = self._parameters[name].grad, self._momentum[name]
-                assert gradient is not None
-                momentum.lerp_(gradient, 1.0 - _MOMENTUM)
-                updates.append(gradient.lerp(momentum, _MOMENTUM))
-            size = self._stage.muon_lr * scale * math.sqrt(max(1.0, shape[0] / shape[1]))
-            for name, update in zip(names, orthogonalise(torch.stack(updates)), strict=True):
-                self._parameters[name].add_(update, alpha=-size * self._share[name])
+            names = [name for name in all_names if name in updates]
+            mine, others = deal(names)
+            if mine:
+                stacked = orthogonalise(torch.stack([updates[name] for name in mine]))
+                updates |= dict(zip(mine, stacked, strict=True))
+            for name in others:
+                updates[name] = torch.zeros(shape)
+        sum_over_processes(list(updates.values()))
+        for name, update in updates.items():
+            parameter, (rows, columns) = self._parameters[name], update.shape
+            size = self._stage.muon_lr * scale * math.sqrt(max(1.0, rows / columns)) * self._share[name]
+            if parameter.ndim == 2:
+                parameter.add_(update, alpha=-size)
+            else:  # both halves along time see the same patch: each takes half of the step of their sum
+                halves = update.view(parameter.shape[0], parameter.shape[1], 1, *parameter.shape[3:])
+                parameter.add_(halves.expand_as(parameter), alpha=-size / parameter.shape[2])
+
+    def _nesterov(self, name: str) -> Tensor:
+        gradient, momentum = self._parameters[name].grad, self._momentum[name]
+        assert gradient is not None
+        matrix = _as_matrix(gradient)
+        momentum.lerp_(matrix, 1.0 - _MOMENTUM)
+        return matrix.lerp(momentum, _MOMENTUM)
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's memory as named tensors, for a state that can be resumed."""
@@ -115,6 +135,11 @@ class MuonAdamW:
                 self._adam.state[self._parameters[name]] = {
                     key: tensors[f"adam.{key}.{name}"].clone() for key in keys
                 }
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """A linear layer's weight itself; of a patch embedding's the first half along time, which both halves equal."""
+    return weight if weight.ndim == 2 else weight[:, :, 0].flatten(1)
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

@@ -15,11 +15,17 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from depthlm_ros.profile import DEPTHLM_ANSWER, DEPTHLM_QUESTION
-from depthlm_ros.training.augment import Batch, Limits, training_batch
+from depthlm_ros.training.augment import Batch, Limits, Variety, training_batch
 from depthlm_ros.training.config import StageConfig, TrainingConfig
 from depthlm_ros.training.distributed import average_gradients
 from depthlm_ros.training.losses import DepthHeads, answer_mask, as_plain, text_loss, vision_loss
-from depthlm_ros.training.model import answer_logits, build_model, tower_tokens
+from depthlm_ros.training.model import (
+    answer_logits,
+    build_model,
+    tower_block,
+    tower_tokens,
+    whiten_patches,
+)
 from depthlm_ros.training.optim import MuonAdamW, NamedParameters
 from depthlm_ros.training.state import Progress, load_state, save_state
 from depthlm_ros.training.tokenizer import IMAGE_PAD, build_tokenizer, prompt_text
@@ -27,6 +33,7 @@ from depthlm_ros.training.views import ViewCache
 
 _STAGE_SEED = {"vision": 1, "text": 2}
 _LOG_EVERY = 25
+_WHITENING_VIEWS = 400
 
 
 class Trainer:
@@ -69,10 +76,18 @@ class Trainer:
         self.on_interval = on_interval
         self._run, self._cache, self._rank, self._workers = run, cache, rank, workers
         self._memory: dict[str, Tensor] = {}
+        self._variety = Variety(config.data.crop_share, config.data.look_share)
+        self._block = torch.compile(tower_block, dynamic=True) if config.compile else tower_block
         saved = load_state(self.state_path)
         if saved is not None:
             self.progress, tensors = saved
             self._load(tensors)
+        else:
+            side = 2 * config.model.patch_px
+            whole = [k for k in range(len(cache)) if not (cache.sizes[k] % side).any()][:_WHITENING_VIEWS]
+            whiten_patches(
+                self.model.model.visual, [torch.tensor(cache[k][0])[None] for k in whole], config.seed
+            )
 
     @property
     def state_path(self) -> Path:
@@ -114,6 +129,7 @@ class Trainer:
                 self._cache,
                 stage.batch // self._workers,
                 self.limits,
+                self._variety,
                 np.random.default_rng([*seed, step]),
                 np.random.default_rng([*seed, step, self._rank]),
             )
@@ -153,13 +169,13 @@ class Trainer:
         return {f"heads.{n}": p for n, p in self.heads.named_parameters()}
 
     def _vision_step(self, stage: StageConfig, batch: Batch, done: float) -> tuple[Tensor, dict[str, float]]:
-        tokens = tower_tokens(self.model.model.visual, batch.views)
+        tokens = tower_tokens(self.model.model.visual, batch.views, self._block)
         return vision_loss(self.heads, tokens, batch, self.limits, self.config.model.patch_px, stage)
 
     def _text_step(self, stage: StageConfig, batch: Batch, done: float) -> tuple[Tensor, dict[str, float]]:
         frozen = done < stage.frozen_share
         with torch.set_grad_enabled(not frozen):
-            tokens = tower_tokens(self.model.model.visual, batch.views)
+            tokens = tower_tokens(self.model.model.visual, batch.views, self._block)
         loss, parts = self._answer_loss(tokens, batch)
         if not frozen:
             patch_px = self.config.model.patch_px

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from string import Formatter
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from depthlm_ros.profile import DEPTHLM_PREFIX, DEPTHLM_QUESTION
+from depthlm_ros.profile import DEPTHLM_ANSWER, DEPTHLM_PREFIX, DEPTHLM_QUESTION, TEXT_QUESTION
+from depthlm_ros.spatial.tasks import TASKS
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
@@ -16,23 +19,41 @@ IMAGE_PAD = "<|image_pad|>"
 VIDEO_PAD = "<|video_pad|>"
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
 
-_QUESTION_BREAK = DEPTHLM_QUESTION.index(" Output")
+_METRES = " meters"
+_QUESTION_BREAK = " Output"
 
-PHRASES = (
-    "system\n",
-    "user\n",
-    "assistant\n",
-    DEPTHLM_QUESTION[:_QUESTION_BREAK],
-    DEPTHLM_QUESTION[_QUESTION_BREAK:],
-    DEPTHLM_PREFIX,
-    " meters",
-    " away from the camera. </think>\n\n<answer>",
-    " </answer>",
-    *(f" {digit}" for digit in range(10)),
-)
-"""Text that is one token each.
 
-The prefix, each digit and " meters" end where a token ends, so that giving the model the prefix or stopping
+def fixed_parts(template: str) -> list[str]:
+    """The words of a template between its numbers.
+
+    A space before a number is left out, since it belongs to the number's first digit, and " meters" after one
+    stands alone, since decoding stops there.
+    """
+    parts = []
+    for text, field, _, _ in Formatter().parse(template):
+        part = text.removesuffix(" ") if field is not None else text
+        if part.startswith(_METRES):
+            parts.append(_METRES)
+            part = part.removeprefix(_METRES)
+        head, found, tail = part.partition(_QUESTION_BREAK)
+        parts += [piece for piece in (head, found + tail) if piece]
+    return parts
+
+
+def _phrases() -> tuple[str, ...]:
+    templates = [DEPTHLM_QUESTION, DEPTHLM_ANSWER, TEXT_QUESTION]
+    templates += [text for task in TASKS.values() for text in (task.question, task.answer)]
+    words = [part for template in templates for part in fixed_parts(template)]
+    starts = [DEPTHLM_PREFIX, *(task.prefix for task in TASKS.values())]
+    digits = [f" {digit}" for digit in range(10)]
+    turns = ["system\n", "user\n", "assistant\n"]
+    return tuple(dict.fromkeys([*turns, *starts, *words, *digits, " -"]))
+
+
+PHRASES = _phrases()
+"""Text that is one token each: the fixed words of every question and answer, and a number's beginning.
+
+The prefixes, each digit and " meters" end where a token ends, so that giving the model a prefix or stopping
 at " meters" cuts no token. " 2" carries the space before a number, which saves a decoding step per answer.
 """
 
