@@ -10,6 +10,7 @@ import typer
 
 from depthlm_ros import __version__
 from depthlm_ros.cli_ask import ask, ask_eval
+from depthlm_ros.cli_card import card
 from depthlm_ros.cli_common import InputError, PixelCommand, one_line_errors
 from depthlm_ros.cli_estimate import estimate
 from depthlm_ros.cli_eval import evaluate
@@ -29,6 +30,7 @@ app.command("estimate", cls=PixelCommand)(estimate)
 app.command("mark", cls=PixelCommand)(mark)
 app.command("eval")(evaluate)
 app.command("train")(train)
+app.command("card")(card)
 app.command("ask", cls=PixelCommand)(ask)
 app.command("ask-eval")(ask_eval)
 app.command("render")(render)

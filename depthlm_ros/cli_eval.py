@@ -95,7 +95,7 @@ def evaluate(
         evaluation.read_benchmark(path, root, limit=limit) for path, root in zip(data, roots, strict=True)
     ]
     console = Console()
-    measured: list[Evaluation] = []
+    measured: list[tuple[Evaluation, dict[str, Any]]] = []
     with open_estimator(options) as estimator, Progress(console=Console(stderr=True)) as progress:
         for name, samples in zip(names, benchmarks, strict=True):
             task = progress.add_task(name, total=len(samples))
@@ -108,13 +108,12 @@ def evaluate(
                 on_image=lambda task=task: progress.advance(task),  # type: ignore[misc]
             )
             # Written at once: an engine that fails on the next data set must not cost this one.
-            one.write(out if len(data) == 1 else out / name, made_by)
-            measured.append(one)
-    for one in measured:
-        _report(one, out if len(data) == 1 else out / one.name, console)
+            measured.append((one, one.write(out if len(data) == 1 else out / name, made_by)))
+    for one, metrics in measured:
+        _report(one, metrics, out if len(data) == 1 else out / one.name, console)
     if len(measured) > 1:
         _compare(measured, out, made_by, console)
-    _name_failures(measured)
+    _name_failures([one for one, _ in measured])
 
 
 def distinct_names(paths: list[Path]) -> list[str]:
@@ -136,7 +135,7 @@ def _made_by(
     data: list[Path], images: list[Path], out: Path, given: dict[str, Any], settings: list[str]
 ) -> dict[str, Any]:
     """What metrics.json says about where its figures come from: the command, the version, and the very data."""
-    options = [("--images", root) for root in images] + [("--out", out)]
+    options: list[tuple[str, Any]] = [("--images", root) for root in images] + [("--out", out)]
     options += [(name, value) for name, value in given.items() if value is not None]
     options += [("--set", text) for text in settings]
     words = ["depthlm", "eval", *map(str, data), *(str(word) for option in options for word in option)]
@@ -147,11 +146,10 @@ def _made_by(
     }
 
 
-def _report(measured: Evaluation, out: Path, console: Any) -> None:
+def _report(measured: Evaluation, metrics: dict[str, Any], out: Path, console: Any) -> None:
     """Print one data set's figures and draw them."""
     from depthlm_ros.evaluation.plot import draw_report
 
-    metrics = measured.metrics()
     draw_report(measured, metrics, out / "report.png")
     console.print(_table(metrics))
     for line in _in_words(metrics):
@@ -192,18 +190,20 @@ def _in_words(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _compare(measured: list[Evaluation], out: Path, made_by: dict[str, Any], console: Any) -> None:
+def _compare(
+    measured: list[tuple[Evaluation, dict[str, Any]]], out: Path, made_by: dict[str, Any], console: Any
+) -> None:
     """Print and write the table over all data sets."""
     from rich.markup import escape
     from rich.table import Table
 
     from depthlm_ros.evaluation.table import cell_text, markdown_table, paper_table
 
-    rows = paper_table(measured)
+    rows = paper_table([one for one, _ in measured])
     record = {
-        "model": measured[0].model,
+        "model": measured[0][0].model,
         "table": rows,
-        "datasets": {one.name: one.metrics() for one in measured},
+        "datasets": {one.name: metrics for one, metrics in measured},
         "made_by": made_by,
     }
     (out / "metrics.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """Groups of labels, the paper's table, and the picture."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_few_canvas_sizes_are_a_group_each():
     hit, miss = np.array([2.0, 2.0]), np.array([2.0, 9.0])
     truth = [np.full(2, 2.0)] * 3
     groups = by_canvas([(100, 50), (50, 40), (100, 50)], truth, [hit, miss, hit])
-    assert [(g["smallest"], g["largest"], g["images"]) for g in groups] == [
+    assert [(g["smallest"], g["largest"], g["scenes"]) for g in groups] == [
         ([50, 40], [50, 40], 1), ([100, 50], [100, 50], 2),
     ]  # fmt: skip
     assert [g["delta1"] for g in groups] == [0.5, 1.0]
@@ -46,13 +47,13 @@ def test_many_canvas_sizes_make_groups_of_about_equal_count():
     sizes = [(60 + k, 50) for k in range(40)]
     truth = [np.full(3, 2.0)] * 40
     groups = by_canvas(sizes, truth, truth)
-    assert [g["images"] for g in groups] == [40 // CANVAS_GROUPS] * CANVAS_GROUPS
+    assert [g["scenes"] for g in groups] == [40 // CANVAS_GROUPS] * CANVAS_GROUPS
     assert groups[0]["smallest"] == [60, 50]
     assert groups[-1]["largest"] == [99, 50]
     assert sum(g["n"] for g in groups) == 120
     # Sizes of one area are not torn apart.
     mixed = by_canvas([(60, 50), (50, 60)] * 10 + [(70 + k, 50) for k in range(10)], truth[:30], truth[:30])
-    assert mixed[0]["images"] >= 20
+    assert mixed[0]["scenes"] >= 20
 
 
 def test_log_correlation_sees_ratios_and_no_common_factor():
@@ -110,3 +111,24 @@ def test_the_picture_is_drawn_whatever_there_is(tmp_path, factors, confidence):
     draw_report(measured, measured.write(tmp_path), tmp_path / "report.png")
     with Image.open(tmp_path / "report.png") as picture:
         assert min(picture.size) > 800
+
+
+def test_pictures_of_one_static_scene_count_as_one_when_images_are_drawn():
+    apart = evaluation("a", [1.0, 1.0, 2.0, 2.0])
+    repeats = evaluation("a", [1.0, 1.0, 2.0, 2.0])
+    repeats.results = [
+        replace(result, sample=replace(result.sample, static="desk")) for result in repeats.results
+    ]
+    assert [len(scene) for scene in apart.scenes()] == [1] * 4
+    assert [len(scene) for scene in repeats.scenes()] == [4]
+    alone, together = apart.metrics(), repeats.metrics()
+    assert alone["delta1"] == together["delta1"] == 0.5
+    assert alone["delta1_interval95"] == [0.0, 1.0]
+    assert together["delta1_interval95"] is None
+    assert together["images"] == 4
+    assert together["by_canvas"][0]["scenes"] == 1
+    # log 1, log 1, log 2, log 2: standard deviation log 2 / sqrt 3.
+    assert together["static"]["scale_jitter"] == pytest.approx(math.log(2) / math.sqrt(3))
+    # No other scene is left to learn a prior from.
+    assert together["trivial"]["row_prior"]["answered"] == 0.0
+    assert alone["static"] is None

@@ -39,7 +39,7 @@ class EdgePairs:
 
 @dataclass(frozen=True, eq=False)
 class EdgeAnswers:
-    """The answers to the edge pairs of one image, all of shape (N,), metres, float64.
+    """The answers to the edge pairs of one scene, all of shape (N,), metres, float64.
 
     Attributes:
         near: True z-depth of the nearer pixels.
@@ -52,6 +52,12 @@ class EdgeAnswers:
     far: Floats
     near_answer: Floats
     far_answer: Floats
+
+
+def joined(parts: Sequence[EdgeAnswers]) -> EdgeAnswers:
+    """The answers of several pictures of one scene as one."""
+    names = ("near", "far", "near_answer", "far_answer")
+    return EdgeAnswers(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def choose_edge_pairs(
@@ -118,11 +124,11 @@ def boundary_figures(answers: Sequence[EdgeAnswers]) -> dict[str, Any]:
     It compares all neighbours of dense maps; sparse answers allow its recall only, at the pairs that were asked.
 
     Args:
-        answers: Per image.
+        answers: Per scene.
 
     Returns:
         ``pairs``; ``accuracy``: share of the pairs whose two answers are in the right order and both within 25 % of
-        the truth, no answer being a miss, with ``accuracy_interval95`` (bootstrap over images); ``order``: share
+        the truth, no answer being a miss, with ``accuracy_interval95`` (bootstrap over scenes); ``order``: share
         whose farther pixel was answered the farther; ``tied``: share with equal answers; ``recall``: share with
         far / near > 1 + t, averaged over t as in Depth Pro. ``flying_points``: of the ``flying_n`` answers at edges
         that have a gap (far / near > 1.25^2), the share that lies in it, between the surfaces and within 25 % of

@@ -20,8 +20,8 @@ def by_depth(truth: Sequence[Floats], predicted: Sequence[Floats]) -> list[dict[
     """The figures per bin of true z-depth.
 
     Args:
-        truth: Per image, metres above 0, shape (N_i,).
-        predicted: Per image, metres, shape (N_i,), NaN where there is no answer.
+        truth: Per scene, metres above 0, shape (N_i,).
+        predicted: Per scene, metres, shape (N_i,), NaN where there is no answer.
 
     Returns:
         Per bin of :data:`DEPTH_EDGES_M`: ``from_m`` (inclusive), ``to_m`` (exclusive; None: open) and what
@@ -40,17 +40,17 @@ def by_canvas(
 ) -> list[dict[str, Any]]:
     """The figures per group of canonical views of similar size.
 
-    Images are ordered by the area of their canonical view and cut into at most :data:`CANVAS_GROUPS` groups with
-    about equally many images; images of one area stay together. Groups see different fields of view, hence different
-    depths: a difference between them need not come from the size alone.
+    Scenes are ordered by the area of their canonical view and cut into at most :data:`CANVAS_GROUPS` groups with
+    about equally many; scenes of one area stay together. Groups see different fields of view, hence different depths:
+    a difference between them need not come from the size alone.
 
     Args:
-        sizes: Per image, width and height of the canonical view in pixels.
-        truth: Per image, metres above 0, shape (N_i,).
-        predicted: Per image, metres, shape (N_i,), NaN where there is no answer.
+        sizes: Per scene, width and height of the canonical view in pixels.
+        truth: Per scene, metres above 0, shape (N_i,).
+        predicted: Per scene, metres, shape (N_i,), NaN where there is no answer.
 
     Returns:
-        Per group, from small to large: ``smallest`` and ``largest`` [width, height], ``images``, what
+        Per group, from small to large: ``smallest`` and ``largest`` [width, height], ``scenes``, what
         :func:`~depthlm_ros.evaluation.metrics.score` gives, and ``below_best``: by how much delta1 lies below that
         of the best group.
     """
@@ -65,7 +65,7 @@ def by_canvas(
         figures = score([truth[i] for i in members], [predicted[i] for i in members])
         if figures["n"]:
             rows.append(
-                {"smallest": [*ordered[0]], "largest": [*ordered[-1]], "images": len(members), **figures}
+                {"smallest": [*ordered[0]], "largest": [*ordered[-1]], "scenes": len(members), **figures}
             )
     best = max((row["delta1"] for row in rows), default=0.0)
     return [{**row, "below_best": best - row["delta1"]} for row in rows]

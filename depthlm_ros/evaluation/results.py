@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from depthlm_ros.evaluation.benchmark import LabelledImage
 from depthlm_ros.evaluation.confidence import confidence_figures, sigma_figures
 from depthlm_ros.evaluation.dense import DenseAnswers
-from depthlm_ros.evaluation.edges import boundary_figures
+from depthlm_ros.evaluation.edges import boundary_figures, joined
 from depthlm_ros.evaluation.groups import by_canvas, by_depth
 from depthlm_ros.evaluation.jitter import jitter_figures
 from depthlm_ros.evaluation.metrics import Floats, log_correlation, rank_correlation, score
@@ -29,7 +30,7 @@ DENSE_COLUMNS = ("image", "kind", *PER_POINT_COLUMNS[1:])
 
 NOTES = {
     "delta1": "share of n with max(z/z', z'/z) < 1.25; a label without an answer is a miss",
-    "delta1_interval95": "bootstrap over images",
+    "delta1_interval95": "bootstrap over images; pictures of one static scene are drawn together",
     "abs_rel, rmse": "over the answered labels only; rmse in metres",
     "best_constant, oracle_image_constant": "oracles: they see the labels that they are scored on",
     "rank_correlation, log_correlation": "within an image (Spearman; Pearson of log depth), median over images",
@@ -106,10 +107,28 @@ class Evaluation:
         """The answers to the labels of each image in metres, shape (N_i,), NaN where there is none."""
         return [result.predicted for result in self.results]
 
-    def predictions(self) -> dict[str, list[Floats]]:
-        """What the model and the trivial predictors say, per predictor and image, in metres; the model first."""
-        samples = [result.sample for result in self.results]
-        return {self.model: self.predicted, **trivial_predictions(samples)}
+    @cached_property
+    def trivial(self) -> dict[str, list[Floats]]:
+        """What :func:`~depthlm_ros.evaluation.trivial.trivial_predictions` says, of the results by then."""
+        return trivial_predictions([result.sample for result in self.results])
+
+    def scenes(self) -> list[list[ImageResult]]:
+        """The results by scene: those of pictures of one static scene together, any other alone."""
+        scenes: dict[str | int, list[ImageResult]] = {}
+        for index, result in enumerate(self.results):
+            scenes.setdefault(index if result.sample.static is None else result.sample.static, []).append(
+                result
+            )
+        return list(scenes.values())
+
+    def by_scene(self, values: Sequence[Floats]) -> list[Floats]:
+        """Values per image as values per scene.
+
+        Those of one static scene rise and fall together, so that an interval that took its pictures for independent
+        would claim too much.
+        """
+        of_image = dict(zip(map(id, self.results), values, strict=True))
+        return [np.concatenate([of_image[id(result)] for result in scene]) for scene in self.scenes()]
 
     def column(self, name: str) -> Floats:
         """``depth``, ``sigma`` or ``confidence`` of all labels' answers, shape (N,), float64."""
@@ -131,26 +150,25 @@ class Evaluation:
             ``dense`` (:meth:`dense_figures`). ``notes``: how to read them.
         """
         samples = [result.sample for result in self.results]
-        truth, predicted = self.truth, self.predicted
-        trivial = {name: score(truth, guess) for name, guess in trivial_predictions(samples).items()}
-        depth, answer = np.concatenate(truth), np.concatenate(predicted)
+        truth, predicted = self.by_scene(self.truth), self.by_scene(self.predicted)
+        depth, answer = np.concatenate(self.truth), np.concatenate(self.predicted)
         return {
             "name": self.name,
             **score(truth, predicted),
-            "rank_correlation": rank_correlation(truth, predicted),
-            "log_correlation": log_correlation(truth, predicted),
+            "rank_correlation": rank_correlation(self.truth, self.predicted),
+            "log_correlation": log_correlation(self.truth, self.predicted),
             "model": self.model,
             "images": len(samples),
             "labels_ignored": sum(sample.ignored for sample in samples),
             "status": self.reasons(),
             "engine_seconds": sum(result.answers.seconds.get("engine", 0.0) for result in self.results),
             "failures": [asdict(failure) for failure in self.failures],
-            "trivial": trivial,
+            "trivial": {name: score(truth, self.by_scene(guess)) for name, guess in self.trivial.items()},
             "by_depth": by_depth(truth, predicted),
-            "by_canvas": by_canvas([result.canvas for result in self.results], truth, predicted),
+            "by_canvas": by_canvas([scene[0].canvas for scene in self.scenes()], truth, predicted),
             "confidence": confidence_figures(depth, answer, self.column("confidence")),
             "sigma": sigma_figures(depth, answer, self.column("sigma")),
-            "static": jitter_figures(samples, predicted) if any(s.static for s in samples) else None,
+            "static": jitter_figures(samples, self.predicted) if any(s.static for s in samples) else None,
             "dense": self.dense_figures(),
             "notes": NOTES,
         }
@@ -166,6 +184,7 @@ class Evaluation:
         asked = [result.dense for result in self.results if result.dense is not None]
         if not asked:
             return None
+        edges = [[r.dense.edges for r in scene if r.dense is not None] for scene in self.scenes()]
         status: Counter[str] = Counter()
         for extra in asked:
             status.update(extra.answers.reasons())
@@ -173,7 +192,7 @@ class Evaluation:
             "images": len(asked),
             "queries": sum(len(extra.pixels) for extra in asked),
             "status": dict(sorted(status.items())),
-            "boundary": boundary_figures([extra.edges for extra in asked]),
+            "boundary": boundary_figures([joined(parts) for parts in edges if parts]),
             "planes": plane_figures([extra.plane for extra in asked if extra.plane is not None]),
         }
 

@@ -28,8 +28,11 @@ def paper_table(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, dict[s
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     draws: dict[str, list[Floats | None]] = {}
     for number, evaluation in enumerate(evaluations):
-        for predictor, guesses in evaluation.predictions().items():
-            hits = [within_delta1(z, guess) for z, guess in zip(evaluation.truth, guesses, strict=True)]
+        truth = evaluation.by_scene(evaluation.truth)
+        predictions = {evaluation.model: evaluation.predicted, **evaluation.trivial}
+        for predictor, guesses in predictions.items():
+            said = evaluation.by_scene(guesses)
+            hits = [within_delta1(z, guess) for z, guess in zip(truth, said, strict=True)]
             # A seed of its own for each data set: with a common one their errors would seem to go together.
             draws.setdefault(predictor, []).append(bootstrap_rates(hits, seed=number))
             rows.setdefault(predictor, {})[evaluation.name] = {

@@ -53,7 +53,8 @@ def best_constant(depth: Floats) -> float:
 def row_prior(samples: Sequence[LabelledImage]) -> list[Floats]:
     """Median depth of each pixel's band of rows over all other images.
 
-    A band that no other image has labels in takes the median of all their labels.
+    A band that no other image has labels in takes the median of all their labels. Pictures of the same static scene
+    are no other images: they would give the answers away.
 
     Returns:
         Per image, metres, shape (N_i,); NaN where there is no other image.
@@ -61,7 +62,12 @@ def row_prior(samples: Sequence[LabelledImage]) -> list[Floats]:
     bands = [np.clip(s.pixels[:, 1] * ROW_BINS // s.height, 0, ROW_BINS - 1) for s in samples]
     predictions: list[Floats] = []
     for index, own in enumerate(bands):
-        others = [i for i in range(len(samples)) if i != index and len(bands[i])]
+        scene = samples[index].static
+        others = [
+            i
+            for i, sample in enumerate(samples)
+            if i != index and len(bands[i]) and (scene is None or sample.static != scene)
+        ]
         if not others:
             predictions.append(np.full(len(own), np.nan))
             continue
