@@ -28,11 +28,14 @@ from depthlm_ros.engines.base import EngineError
 from depthlm_ros.geometry import SparseDepth
 from depthlm_ros.profile import ProfileError
 from depthlm_ros.ros import messages, parameters
+from depthlm_ros.ros.ask import HISTORY, AskService
+from depthlm_ros.ros.desk import MAX_WAITING, ServiceDesk, Serving
 from depthlm_ros.ros.health import Health
 from depthlm_ros.ros.loading import LoadedEngine
 from depthlm_ros.ros.outputs import Outputs
 from depthlm_ros.ros.pipeline import FramePipeline, FrameRefusedError, Pair
-from depthlm_ros.ros.queries import MAX_WAITING, QueryService, Serving
+from depthlm_ros.ros.queries import QueryService
+from depthlm_ros.ros.recent import RecentFrames
 from depthlm_ros.ros.worker import NewestFirstWorker
 
 STOP_S = 1.5
@@ -47,7 +50,7 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         parameters.declare(self)
         self.config = parameters.read(self)
         self.health = Health(self.get_logger().warning)
-        self.newest: Pair | None = None
+        self.frames = RecentFrames()
         self.worker: NewestFirstWorker[Pair] | None = None
         self._engine: LoadedEngine | None = None
         self._pipeline: FramePipeline | None = None
@@ -60,7 +63,8 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(1.0, self._watch, callback_group=MutuallyExclusiveCallbackGroup())
         self.add_on_set_parameters_callback(self._on_parameters)
-        self.queries = QueryService(self, ReentrantCallbackGroup(), self.health, self._serving)
+        desk, group = ServiceDesk(self.health, self._serving), ReentrantCallbackGroup()
+        self._offered = [kind(self, group, self.health, desk) for kind in (QueryService, AskService)]
         if self.config.lifecycle.autostart:
             self._autostart = self.create_timer(0.0, self._start_by_itself)
 
@@ -149,7 +153,8 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         worker, self.worker = self.worker, None
         for source in self._inputs:
             self.destroy_subscription(source.sub)
-        self._inputs, self._pairs, self.newest = [], None, None
+        self._inputs, self._pairs = [], None
+        self.frames.clear()
         if worker is None:
             return
         self._retired = worker
@@ -166,7 +171,7 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
             engine.close(wait=not self.busy)
 
     def _serving(self) -> Serving:
-        return Serving(self.worker, self._pipeline, self.newest, self.config.stream)
+        return Serving(self.worker, self._pipeline, self.frames, self.config.stream)
 
     def _count_image(self, _: Image | CompressedImage) -> None:
         self._images_seen += 1
@@ -177,7 +182,8 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         if worker is None:
             return
         self.health.frame_arrived()
-        self.newest = pair = Pair(image, info, time.monotonic())
+        pair = Pair(image, info, time.monotonic())
+        self.frames.see(pair)
         if worker.submit(pair):
             self.health.dropped_frame("newer")
 
@@ -194,6 +200,7 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
             self._refuse("engine", str(error), None)
         else:
             if self._has_a_say():
+                self.frames.keep(pair, HISTORY * limit)
                 outputs.publish(pair, sparse, frame.source, self.config.obstacles)
 
     def _has_a_say(self) -> bool:

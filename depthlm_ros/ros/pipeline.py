@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from depthlm_ros.config import CameraConfig, SamplingConfig
 from depthlm_ros.estimator import DepthEstimator, PreparedFrame
 from depthlm_ros.geometry import SparseDepth
 from depthlm_ros.ros.messages import BadMessageError, rgb_from_compressed, rgb_from_image, stamp_ns
+from depthlm_ros.spatial.asking import ask_spatial
+from depthlm_ros.spatial.request import SpatialAnswer, SpatialRequest
 
 
 class FrameRefusedError(ValueError):
@@ -116,13 +118,21 @@ class FramePipeline:
             EngineError: The engine as a whole failed.
         """
         frame = self.prepare(pair, max_age_s=max_age_s)
-        size = (frame.camera.width, frame.camera.height)
-        outside = pixels[((pixels < 0) | (pixels >= size)).any(axis=1)]
-        if len(outside):
-            raise FrameRefusedError(
-                "outside", f"pixel {tuple(outside[0].tolist())} is outside the image of {size[0]}x{size[1]}"
-            )
+        _refuse_outside(frame, pixels)
         return self._estimator.ask(frame, pixels, deadline=deadline)
+
+    def ask(
+        self, pairs: Sequence[Pair], request: SpatialRequest, *, max_age_s: float, deadline: float
+    ) -> SpatialAnswer:
+        """Ask a spatial question about one frame, or about two, the earlier one first.
+
+        Raises:
+            FrameRefusedError: A frame gives no output; it says why.
+            EngineError: The engine as a whole failed.
+        """
+        frames = [self.prepare(pair, max_age_s=max_age_s) for pair in pairs]
+        _refuse_outside(frames[0], np.asarray(request.pixels, dtype=np.int64).reshape(-1, 2))
+        return ask_spatial(self._estimator, frames, request, deadline=deadline)
 
     def cancel(self) -> None:
         """End a question that is under way in another thread as soon as may be."""
@@ -173,6 +183,15 @@ class FramePipeline:
         camera = camera_from_info(info, rectified=self._config.image_kind == "rectified")
         self._camera = (info, camera)
         return camera
+
+
+def _refuse_outside(frame: PreparedFrame, pixels: npt.NDArray[np.int64]) -> None:
+    size = (frame.camera.width, frame.camera.height)
+    outside = pixels[((pixels < 0) | (pixels >= size)).any(axis=1)]
+    if len(outside):
+        raise FrameRefusedError(
+            "outside", f"pixel {tuple(outside[0].tolist())} is outside the image of {size[0]}x{size[1]}"
+        )
 
 
 def matches(pair: Pair, stamp: int) -> bool:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-import numpy as np
-
 
 class SpatialTask(Enum):
     """What can be asked (DepthLM, figure of the multi-task model)."""
@@ -163,7 +161,8 @@ TASKS: Mapping[SpatialTask, TaskTemplate] = MappingProxyType(
 
 def number_text(value: float) -> str:
     """A number as questions state it: at least one decimal as in the paper (``4.0``), at most three."""
-    return np.format_float_positional(value, precision=3, unique=True, trim="0")
+    text = f"{value:.3f}".rstrip("0")
+    return f"{text}0" if text.endswith(".") else text
 
 
 def signed_text(value: float, decimals: int) -> str:

@@ -1,0 +1,151 @@
+"""What the services have in common: a place to wait, the worker between frames, and refusals in words."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from depthlm_ros.config import StreamConfig
+from depthlm_ros.engines.base import EngineError
+from depthlm_ros.ros.health import Health
+from depthlm_ros.ros.pipeline import FramePipeline, FrameRefusedError, Pair
+from depthlm_ros.ros.recent import RecentFrames
+from depthlm_ros.ros.worker import NewestFirstWorker
+
+MAX_WAITING = 4
+"""Each waiting request occupies a thread of the executor; further ones are refused, so the stream goes on."""
+
+_GRACE_S = 2.0
+"""What a caller waits beyond the deadline, in which the engine returns what it has."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """What a request is answered with, as it stands when the request comes.
+
+    Attributes:
+        worker: Runs the question; None while the node is not active.
+        pipeline: Answers it; None while the node is not configured.
+        frames: The frames that were seen last.
+        stream: Age limit and time that a question may take.
+    """
+
+    worker: NewestFirstWorker[Pair] | None
+    pipeline: FramePipeline | None
+    frames: RecentFrames
+    stream: StreamConfig
+
+
+class ServiceDesk:
+    """Lets the requests of all services wait for the node's worker; none of them can end the node."""
+
+    def __init__(self, health: Health, serving: Callable[[], Serving]) -> None:
+        """Open the desk.
+
+        Args:
+            health: Logs what went wrong inside.
+            serving: What to answer with now.
+        """
+        self._health, self._serving = health, serving
+        self._places = threading.Semaphore(MAX_WAITING)
+
+    def serve(self, name: str, response: Any, work: Callable[[Serving], None]) -> Any:
+        """Answer one request.
+
+        Args:
+            name: The service, for the log.
+            response: Gets ``success`` and, where the request is refused, ``message``.
+            work: Fills the response, or raises with a sentence that says what is wrong.
+
+        Returns:
+            The response.
+        """
+        if not self._places.acquire(blocking=False):
+            response.success = False
+            response.message = f"{MAX_WAITING} queries wait already: ask again, or ask several pixels at once"
+            return response
+        try:
+            work(self._serving())
+            response.success = True
+        except (FrameRefusedError, EngineError, ValueError) as error:
+            response.success, response.message = False, str(error)
+        except Exception as error:
+            # An exception that leaves a service callback ends the process; none may.
+            self._health.say("query", f"{name} failed: {type(error).__name__}: {error}")
+            response.success, response.message = False, f"internal error: {type(error).__name__}: {error}"
+        finally:
+            self._places.release()
+        return response
+
+
+def timeout_of(timeout_s: float, serving: Serving) -> float:
+    """The seconds that a request may take; 0 means the node's own.
+
+    Raises:
+        ValueError: The time makes no sense.
+    """
+    timeout = timeout_s or serving.stream.query_timeout_s
+    if not (np.isfinite(timeout) and 0.0 < timeout <= 3600.0):
+        raise ValueError(f"timeout_s: expected 0 (the node's own) to 3600 s, got {timeout}")
+    return timeout
+
+
+def require_newest(serving: Serving) -> Pair:
+    """The newest frame.
+
+    Raises:
+        ValueError: The node is not active, or has seen none.
+    """
+    if serving.worker is None or serving.pipeline is None:
+        raise ValueError("the node is not active: activate it (ros2 lifecycle set, or lifecycle.autostart)")
+    if serving.frames.newest is None:
+        raise ValueError("no frame has arrived yet: check the image and camera_info topics")
+    return serving.frames.newest
+
+
+def answer_between_frames(
+    serving: Serving, timeout: float, question: Callable[[FramePipeline, float], Result]
+) -> Result:
+    """Run a question in the worker and wait for its result.
+
+    Args:
+        serving: Of an active node.
+        timeout: Seconds that it may take.
+        question: Asked with the pipeline and the deadline (``time.monotonic()`` seconds).
+
+    Raises:
+        ValueError: The node was deactivated, or the time is up.
+    """
+    worker, pipeline = serving.worker, serving.pipeline
+    if worker is None or pipeline is None:
+        raise ValueError("the node was deactivated before it answered")
+    deadline = time.monotonic() + timeout
+    future = worker.ask(lambda: question(pipeline, deadline))
+    try:
+        return future.result(timeout + _GRACE_S)
+    except CancelledError:
+        raise ValueError("the node was deactivated before it answered") from None
+    except FutureTimeoutError as error:
+        future.cancel()
+        raise ValueError(f"no answer within {timeout:g} s: allow more time or ask fewer pixels") from error
+
+
+def pixels_of(u: Any, v: Any) -> np.ndarray:
+    """The pixels of a request, shape (N, 2), int64.
+
+    Raises:
+        ValueError: Their coordinates are not of one length.
+    """
+    columns, rows = np.asarray(u, np.int64), np.asarray(v, np.int64)
+    if len(columns) != len(rows):
+        raise ValueError(f"u and v must have one length, got {len(columns)} and {len(rows)}")
+    return np.stack([columns, rows], axis=1)
