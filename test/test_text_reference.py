@@ -7,7 +7,7 @@ import pytest
 
 from depthlm_ros.answers import AnswerStatus
 from depthlm_ros.camera import PinholeCamera
-from depthlm_ros.config import SamplingConfig
+from depthlm_ros.config import DepthLMConfig, SamplingConfig
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.profile import (
@@ -18,6 +18,8 @@ from depthlm_ros.profile import (
     load_profile,
 )
 from depthlm_ros.prompting import askable, from_text_reference, prompt_for, question_for, text_reference
+from depthlm_ros.session import open_estimator
+from depthlm_ros.synthetic import Domain, sample_view
 
 VLM3 = BUILT_IN_PROFILES["vlm3-depth"]
 HERE = CheckpointProfile("here", 112.0, pixel_reference="text", question=TEXT_QUESTION)
@@ -175,3 +177,17 @@ def test_the_vlm3_profile_claims_only_what_its_authors_published(tmp_path):
     assert load_profile(tmp_path, "vlm3-depth") is VLM3
     assert (VLM3.canonical_focal_px, VLM3.coordinate_steps, VLM3.max_new_tokens) == (1000.0, 2000, 256)
     assert (VLM3.answer, VLM3.prompt_prefix, VLM3.calibration) == ("", "", None)
+
+
+def test_questions_of_different_lengths_are_answered_together_as_alone():
+    view = sample_view(3, Domain.ROBOT, focal_px=112.0).rgb
+    prompts = [prompt_for(view, x, y, HERE) for x, y in ((0, 0), (1, 1), (10, 40), (95, 5))]
+    assert len({len(prompt.question) for prompt in prompts}) == 4
+    with open_estimator(DepthLMConfig()) as estimator:
+        together = estimator.engine.generate(prompts, max_new_tokens=4)
+        alone = [estimator.engine.generate([prompt], max_new_tokens=4)[0] for prompt in prompts]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.text == theirs.text
+        np.testing.assert_allclose(
+            [token.logprob for token in ours.tokens], [token.logprob for token in theirs.tokens], atol=1e-4
+        )
