@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,15 @@ def save_state(
         step: Optimiser steps that are finished.
         recipe: The run's options, to be compared when it goes on.
     """
-    options = StateDictOptions(
-        full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, flatten_optimizer_state_dict=True
-    )
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     moving = {name for name, p in _bare(model).named_parameters() if p.requires_grad}
     weights = get_model_state_dict(model, options=options)
     memory = get_optimizer_state_dict(model, optimiser, options=options)
     if int(os.environ.get("RANK", "0")):
         return
     tensors = {_MODEL + name: value for name, value in weights.items() if name in moving}
-    tensors |= {_OPTIMISER + name: value for name, value in memory.items() if name.startswith("state.")}
+    for name, values in memory["state"].items():
+        tensors |= {f"{_OPTIMISER}{kind}.{name}": value for kind, value in values.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     plain = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
@@ -70,7 +70,7 @@ def saved_step(path: Path, recipe: dict[str, Any]) -> int:
         return 0
     with safe_open(str(path), framework="pt") as file:
         record = file.metadata()
-    before = json.loads(record["recipe"])
+    before, recipe = (dict(_leaves(json.loads(text))) for text in (record["recipe"], json.dumps(recipe)))
     changed = sorted(key for key in {*before, *recipe} if before.get(key) != recipe.get(key))
     if changed:
         was = ", ".join(f"{key} was {before.get(key)!r} and is {recipe.get(key)!r}" for key in changed)
@@ -80,30 +80,32 @@ def saved_step(path: Path, recipe: dict[str, Any]) -> int:
     return int(record["step"])
 
 
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a nested record under its dotted name."""
+    if isinstance(value, dict | list):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(part, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
 def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Put a saved state into the model and its optimiser."""
     sharded = any(isinstance(p, DTensor) for p in model.parameters())
     options = StateDictOptions(
-        full_state_dict=True,
-        strict=False,
-        ignore_frozen_params=True,
-        broadcast_from_rank0=sharded,
-        flatten_optimizer_state_dict=True,
+        full_state_dict=True, strict=False, ignore_frozen_params=True, broadcast_from_rank0=sharded
     )
     # The groups' settings (rates, decay) come from the recipe: those of the optimiser as it was just built.
-    memory: dict[str, Any] = {
-        name: value
-        for name, value in get_optimizer_state_dict(model, optimiser, options=options).items()
-        if not name.startswith("state.")
-    }
+    memory: dict[str, Any] = get_optimizer_state_dict(model, optimiser, options=options)
     weights: dict[str, Tensor] = {}
     if not (sharded and int(os.environ.get("RANK", "0"))):
         with safe_open(str(path), framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                if name.startswith(_MODEL):
-                    weights[name[len(_MODEL) :]] = file.get_tensor(name)
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                if key.startswith(_MODEL):
+                    weights[key[len(_MODEL) :]] = file.get_tensor(key)
                 else:
-                    memory[name[len(_OPTIMISER) :]] = file.get_tensor(name)
+                    kind, name = key[len(_OPTIMISER) :].split(".", 1)
+                    memory["state"][name][kind] = file.get_tensor(key)
     set_model_state_dict(model, weights, options=options)
     set_optimizer_state_dict(model, optimiser, memory, options=options)
 
