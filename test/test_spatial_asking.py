@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,13 +16,13 @@ from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.profile import Calibration, CheckpointProfile
 from depthlm_ros.spatial.asking import MOST_POINTS, ask_spatial
 from depthlm_ros.spatial.derive import normal_confidence
-from depthlm_ros.spatial.matching import match_images, spread
+from depthlm_ros.spatial.matching import MOST_PIXELS, match_images, spread
 from depthlm_ros.spatial.motion import CameraMotion
 from depthlm_ros.spatial.pairs import pair_motion, sample_pair
 from depthlm_ros.spatial.pose import Points, estimate_motion
 from depthlm_ros.spatial.request import SpatialRequest, SpatialRequestError, SpatialStatus
 from depthlm_ros.spatial.tasks import TASKS, SpatialTask
-from depthlm_ros.synthetic import Domain
+from depthlm_ros.synthetic import Domain, Intrinsics
 
 T = SpatialTask
 FOCAL = 112.0
@@ -366,28 +367,56 @@ def test_directions_that_disagree_are_refused():
     assert "differ by" in found.message
 
 
+def test_without_a_depth_at_any_matched_point_the_reason_is_the_models():
+    views, _ = rendered(1)
+    answer, engine = derive_motion(views, lambda _: ValueError("the logits are not finite"))
+    assert answer.status is SpatialStatus.ENGINE_ERROR
+    assert "the logits are not finite" in answer.message
+    assert engine.prompts
+
+
+def reprojection_errors(views, matches, camera):
+    """Pixels between where the second view shows each first point and where it was matched."""
+    first, second = views
+    scale = camera.fx / first.intrinsics.fx
+    u, v = np.rint((matches.first + 0.5) / scale - 0.5).astype(int).T
+    z = first.z_depth[v, u].astype(float)
+    seen = np.stack(
+        [
+            (matches.first[:, 0] - camera.cx) / camera.fx * z,
+            (matches.first[:, 1] - camera.cy) / camera.fy * z,
+            z,
+        ],
+        1,
+    )
+    world = seen @ first.pose.rotation.T + first.pose.position
+    there = (world - second.pose.position) @ second.pose.rotation
+    where = np.stack([camera.fx * there[:, 0], camera.fy * there[:, 1]], 1) / there[:, 2:]
+    return np.linalg.norm(where - (matches.second - (camera.cx, camera.cy)), axis=1)
+
+
 def test_matches_show_the_same_point_of_the_scene():
-    right, total = 0, 0
+    errors = []
     for seed in SEEDS:
         views, _ = rendered(seed)
-        first, second = views
-        i = first.intrinsics
+        i = views[0].intrinsics
         camera = PinholeCamera.from_intrinsics(i.fx, i.fy, i.cx, i.cy, i.width, i.height)
-        matches = match_images(first.rgb, second.rgb, camera, camera)
-        u, v = np.rint(matches.first).astype(int).T
-        z = first.z_depth[v, u].astype(float)
-        seen = np.stack(
-            [(matches.first[:, 0] - i.cx) / i.fx * z, (matches.first[:, 1] - i.cy) / i.fy * z, z], 1
-        )
-        there = (seen @ first.pose.rotation.T + first.pose.position - second.pose.position) @ (
-            second.pose.rotation
-        )
-        where = np.stack([i.fx * there[:, 0], i.fy * there[:, 1]], 1) / there[:, 2:] + (i.cx, i.cy)
-        right += int((np.linalg.norm(where - matches.second, axis=1) < 4.0).sum())
-        total += len(matches)
+        matches = match_images(views[0].rgb, views[1].rgb, camera, camera)
+        errors.append(reprojection_errors(views, matches, camera))
         chosen = spread(matches, i.width, 10)
         assert len(chosen) <= 10
         gaps = np.linalg.norm(chosen.first[:, None] - chosen.first[None], axis=2)
         assert (gaps[~np.eye(len(chosen), dtype=bool)] >= i.width / 24).all()
-    assert total >= 30
-    assert right / total > 0.8
+    every = np.concatenate(errors)
+    assert len(every) >= 30
+    assert np.mean(every < 4.0) > 0.8
+
+
+def test_a_large_image_is_matched_in_its_own_pixels():
+    views = sample_pair((21, 4), Domain.ROBOT, intrinsics=Intrinsics(400.0, 400.0, 319.5, 239.5, 640, 480))
+    large = [cv2.resize(view.rgb, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC) for view in views]
+    camera = PinholeCamera.from_intrinsics(1200.0, 1200.0, 959.5, 719.5, 1920, 1440)
+    assert MOST_PIXELS < 1920 * 1440
+    matches = match_images(*large, camera, camera)
+    assert len(matches) >= 20
+    assert np.mean(reprojection_errors(views, matches, camera) < 12.0) > 0.8

@@ -173,8 +173,14 @@ def _derive_motion(
     before, first_points = _points(estimator, first, matches.first, deadline)
     after, second_points = _points(estimator, second, matches.second, deadline)
     found = estimate_motion(first_points, second_points)
-    if found.status is not SpatialStatus.OK:
-        answer = _nothing(request, True, _reason(found.status, before, after), found.message)
+    if not (before.answered.any() or after.answered.any()):
+        failed = AnswerStatus(int(before.status[0]))
+        why = (
+            f"no depth at any of {len(matches)} matched points: {failed.name.lower()} {before.error}".rstrip()
+        )
+        answer = _nothing(request, True, failed, why)
+    elif found.status is not SpatialStatus.OK:
+        answer = _nothing(request, True, found.status, found.message)
     else:
         distance = found.motion.distance
         answer = SpatialAnswer(
@@ -188,13 +194,6 @@ def _derive_motion(
             motion=found.motion,
         )
     return replace(answer, depths=(before, after), matches=len(matches), inliers=found.inliers)
-
-
-def _reason(status: SpatialStatus, *depths: SparseDepth) -> int:
-    """Why there is no motion: where no point has a depth, what became of the first one."""
-    if not any(depth.answered.any() for depth in depths):
-        return int(depths[0].status[0])
-    return status
 
 
 def _askable(matches: Matches, first: PreparedFrame, second: PreparedFrame) -> Matches:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +22,10 @@ LEAST_MATCHES = 8
 """Fewer matches than this fix no motion that can be trusted."""
 _CONTRAST = 0.01
 """Below SIFT's default of 0.04: walls and floors indoors have weak textures."""
+MOST_FEATURES = 2000
+"""Per image, the strongest: matching takes time with their square, and the camera's frames wait for it."""
+MOST_PIXELS = 1_500_000
+"""Larger images are shrunk before features are looked for, for the same reason."""
 _EPIPOLAR_PX = 1.5
 _SPACING = 1 / 24
 """Least distance between two chosen points, as a share of the image's width."""
@@ -60,9 +66,9 @@ def match_images(
     Returns:
         The matches, none where the images share too little.
     """
-    sift = cv2.SIFT.create(contrastThreshold=_CONTRAST)
-    spots, words = sift.detectAndCompute(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), None)
-    second_spots, second_words = sift.detectAndCompute(cv2.cvtColor(second, cv2.COLOR_RGB2GRAY), None)
+    sift = cv2.SIFT.create(nfeatures=MOST_FEATURES, contrastThreshold=_CONTRAST)
+    spots, words = _features(sift, first)
+    second_spots, second_words = _features(sift, second)
     none = Matches(np.zeros((0, 2)), np.zeros((0, 2)))
     if words is None or second_words is None or min(len(spots), len(second_spots)) < LEAST_MATCHES:
         return none
@@ -77,10 +83,22 @@ def match_images(
         return none
     good.sort(key=lambda rated: rated[0])
     found = Matches(
-        np.array([spots[match.queryIdx].pt for _, match in good], dtype=np.float64),
-        np.array([second_spots[match.trainIdx].pt for _, match in good], dtype=np.float64),
+        spots[[match.queryIdx for _, match in good]],
+        second_spots[[match.trainIdx for _, match in good]],
     )
     return found.take(_epipolar_inliers(found, camera, second_camera))
+
+
+def _features(sift: Any, image: RgbImage) -> tuple[Points, Any]:
+    """Positions of an image's features, shape (N, 2), and their descriptors (None without any)."""
+    scale = min(1.0, math.sqrt(MOST_PIXELS / (image.shape[0] * image.shape[1])))
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if scale < 1.0:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    spots, words = sift.detectAndCompute(grey, None)
+    shrunk = np.array(grey.shape[::-1]) / (image.shape[1], image.shape[0])
+    places = np.array([spot.pt for spot in spots], dtype=np.float64).reshape(-1, 2)
+    return (places + 0.5) / shrunk - 0.5, words
 
 
 def spread(matches: Matches, width: int, most: int) -> Matches:
