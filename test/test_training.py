@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,17 @@ pytest.importorskip("transformers")
 from depthlm_ros.engines.base import PromptImage  # noqa: E402
 from depthlm_ros.profile import DEPTHLM_ANSWER, DEPTHLM_PREFIX, DEPTHLM_QUESTION, load_profile  # noqa: E402
 from depthlm_ros.prompting import marker_paint  # noqa: E402
+from depthlm_ros.spatial.motion import CameraMotion  # noqa: E402
+from depthlm_ros.synthetic import Domain, Intrinsics, sample_view  # noqa: E402
 from depthlm_ros.training import config as training_config  # noqa: E402
 from depthlm_ros.training.answering import ask, load_checkpoint, make_processor  # noqa: E402
-from depthlm_ros.training.augment import Limits, Variety, marked_sample, training_batch, training_sample  # noqa: E402
+from depthlm_ros.training.augment import (  # noqa: E402
+    Limits,
+    Variety,
+    marked_sample,
+    training_batch,
+    training_sample,
+)
 from depthlm_ros.training.calibrate import (  # noqa: E402
     area_under_curve,
     fit_calibration,
@@ -28,12 +37,14 @@ from depthlm_ros.training.config import (  # noqa: E402
 )
 from depthlm_ros.training.export import export_checkpoint  # noqa: E402
 from depthlm_ros.training.losses import DepthHeads, answer_mask, cell_depths, pointed_tokens  # noqa: E402
-from depthlm_ros.training.model import answer_logits, build_model, tower_tokens  # noqa: E402
+from depthlm_ros.training.model import answer_logits, build_model, tower_tokens, whiten_patches  # noqa: E402
 from depthlm_ros.training.optim import orthogonalise  # noqa: E402
-from depthlm_ros.training.patches import processor_pixel_values  # noqa: E402
+from depthlm_ros.training.pairs import PairCache, render_pairs  # noqa: E402
+from depthlm_ros.training.patches import patch_vectors, processor_pixel_values  # noqa: E402
+from depthlm_ros.training.questions import depth_questions, motion_questions, task_questions  # noqa: E402
 from depthlm_ros.training.stages import Trainer, share_done  # noqa: E402
 from depthlm_ros.training.tokenizer import IMAGE_PAD, build_tokenizer, prompt_text  # noqa: E402
-from depthlm_ros.training.views import ViewCache, ViewSet, render_set  # noqa: E402
+from depthlm_ros.training.views import ViewCache, ViewSet, render_set, synthetic_camera  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMITS = Limits(0.1, 80.0)
@@ -156,14 +167,16 @@ def test_batches_have_one_size_and_the_pixels_depth(cache):
 def test_views_of_nothing_but_sky_are_skipped():
     rgb, _ = toy_view(0, "wide")
     sky = np.full((64, 96), np.inf, np.float32)
-    assert training_sample(rgb, sky, (64, 96), LIMITS, Variety(1.0, 1.0), np.random.default_rng(0)) is None
+    rng = np.random.default_rng(0)
+    assert training_sample(rgb, sky, (64, 96), LIMITS, Variety(1.0, 1.0), rng, rng) is None
 
 
 def test_only_the_answer_is_learnt(tokenizer):
     prompt = prompt_text(DEPTHLM_QUESTION)
     texts = [prompt + DEPTHLM_ANSWER.format(depth=d) + tokenizer.eos_token for d in (2.42, 12.42)]
     ids = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")["input_ids"]
-    mask = answer_mask(ids, len(tokenizer(prompt)["input_ids"]), tokenizer.pad_token_id)
+    start = len(tokenizer(prompt)["input_ids"])
+    mask = answer_mask(ids, torch.tensor([start, start]), tokenizer.pad_token_id)
     learnt = [tokenizer.decode(row[keep]) for row, keep in zip(ids, mask, strict=True)]
     assert learnt == [DEPTHLM_ANSWER.format(depth=d) + tokenizer.eos_token for d in (2.42, 12.42)]
 
@@ -183,6 +196,109 @@ def test_orthogonalised_updates_have_singular_values_near_one():
     values = torch.linalg.svdvals(orthogonalise(torch.randn(2, 24, 16, generator=torch.manual_seed(0))))
     assert values.min() > 0.4
     assert values.max() < 1.4
+
+
+# --- questions -------------------------------------------------------------------------------------------------
+
+
+def still_camera(index):
+    return Intrinsics(112.0, 112.0, 45.0, 30.0, 96, 64)
+
+
+def test_few_labels_per_view_are_few(cache):
+    asked = set()
+    for step in range(40):
+        rng = np.random.default_rng(step)
+        batch = training_batch(cache, 8, LIMITS, Variety(0.0, 0.0, labels_per_view=1), rng, rng)
+        asked |= {tuple(pixel) for pixel in batch.pixel.tolist()}
+    assert len(asked) <= 2 * len(cache)  # 320 were drawn; one label each for a view and its mirror image
+    repeated = Variety(0.0, 0.0, labels_per_view=1)
+    again = [
+        training_batch(cache, 8, LIMITS, repeated, np.random.default_rng(1), np.random.default_rng(1))
+        for _ in range(2)
+    ]
+    assert torch.equal(again[0].pixel, again[1].pixel)
+
+
+def test_text_questions_name_the_pixel_and_paint_nothing(cache):
+    rng = np.random.default_rng(8)
+    batch = training_batch(cache, 8, LIMITS, Variety(0.0, 0.0, marked=False), rng, rng)
+    asked = depth_questions(batch, "text")
+    assert asked.views.shape == (8, 1, *batch.views.shape[1:])
+    height, width = batch.depth.shape[1:]
+    for view, question, answer, (x, y), depth in zip(
+        batch.views, asked.questions, asked.answers, batch.pixel.tolist(), batch.depth, strict=True
+    ):
+        named = [int(word) for word in re.search(r"\((\d+), (\d+)\)", question).groups()]
+        assert named == [round(x * 2000 / width), round(y * 2000 / height)]
+        assert f"<answer> {depth[y, x]:.2f} </answer>" in answer
+        assert not (view == torch.tensor([255, 0, 0])).all(-1).any()
+
+
+def test_point_tasks_are_asked_about_marked_views_of_one_size(cache):
+    kinds = set()
+    for step in range(12):
+        rng = np.random.default_rng(step)
+        asked = task_questions(cache, still_camera, 3, LIMITS, Variety(0.0, 0.5), rng, rng)
+        assert asked.views.shape == (3, 1, 64, 96, 3)
+        assert asked.depth is None
+        red = (asked.views == torch.tensor([255, 0, 0], dtype=torch.uint8)).all(-1)
+        arrows = 2 if "2 red arrows" in asked.questions[0] else 1
+        assert all(8 <= int(view.sum()) <= 9 * arrows for view in red)
+        kinds.add(asked.questions[0].split("?")[0][:60])
+    assert len(kinds) >= 3
+
+
+def toy_pair(seed, domain):
+    first, _ = toy_view(seed, domain)
+    return first, first[:, ::-1].copy(), CameraMotion([0.1 * (seed % 10), 0.0, 0.5], [0.0, 2.0, 0.0])
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    render_pairs(folder, 40, 100, toy_pair, 1)
+    return PairCache(folder, 100)
+
+
+def test_pairs_come_back_as_rendered(pairs, tmp_path):
+    first, second, motion = pairs[13]
+    expected = toy_pair(53, "wide")
+    assert np.array_equal(first, expected[0])
+    assert np.array_equal(second, expected[1])
+    assert np.allclose(motion.translation, [0.3, 0.0, 0.5])
+    asked = motion_questions(pairs, 4, Variety(0.0, 0.0), np.random.default_rng(0), np.random.default_rng(1))
+    assert asked.views.shape == (4, 2, 64, 96, 3)
+    with pytest.raises(ValueError, match="fewer than 200"):
+        PairCache(tmp_path, 200)
+
+
+def test_two_images_go_through_as_in_the_models_own_forward(tokenizer):
+    model = build_model(TOY, tokenizer, 0).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+    views = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8))
+    images = make_processor(8)(list(views.numpy()), return_tensors="pt")
+    text = prompt_text("How far?", 2).replace(IMAGE_PAD, IMAGE_PAD * 24) + DEPTHLM_PREFIX
+    ids = tokenizer([text], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        tokens = tower_tokens(model.model.visual, views).reshape(1, 48, -1)
+        ours = answer_logits(model, tokens, ids, (4, 6), 0)
+        theirs = model(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=(ids == model.config.image_token_id).int(),
+            **images,
+        ).logits
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_cameras_of_cached_views_are_those_that_rendered_them():
+    for seed, domain in ((3, Domain.ROBOT), (4, Domain.WIDE)):
+        view = sample_view(seed, domain, focal_px=112.0)
+        assert synthetic_camera(seed, domain.value, 112.0) == view.intrinsics
 
 
 # --- the stages ------------------------------------------------------------------------------------------------
@@ -205,6 +321,30 @@ def test_both_stages_learn_and_the_export_answers(cache, tokenizer, tmp_path):
     answers = ask(model, loaded, processor, views, load_profile(tmp_path / "export"))
     assert len(answers.texts) == 3
     assert all(answers.texts)
+
+
+@pytest.mark.parametrize("reference", ["marker", "text"])
+def test_every_question_is_trained_in_the_text_stage(cache, pairs, tmp_path, reference):
+    config = toy_config(12, pixel_reference=reference)
+    data = dataclasses.replace(config.data, task_share=0.3, motion_share=0.2, train_pairs=100)
+    trainer = Trainer(dataclasses.replace(config, data=data), tmp_path, cache, pairs=pairs)
+    trainer.train()
+    assert trainer.progress.stage == "done"
+    assert all(math.isfinite(loss) for loss in losses(tmp_path, "text"))
+    with pytest.raises(ValueError, match="pairs"):
+        Trainer(dataclasses.replace(config, data=data), tmp_path / "none", cache)
+
+
+def test_whitened_patches_leave_the_embedding_with_unit_variance(cache, tokenizer):
+    model = build_model(TOY, tokenizer, 0)
+    views = [torch.tensor(cache[k][0])[None] for k in range(60)]
+    whiten_patches(model.model.visual, views, 1)
+    weight = model.model.visual.patch_embed.proj.weight.sum(2).flatten(1)
+    embedded = torch.cat([patch_vectors(view, 8)[0] for view in views]) @ weight.T
+    covariance = torch.cov(embedded.T)
+    assert covariance.diagonal().max() < 1.1
+    off = covariance - torch.diag(covariance.diagonal())
+    assert off.abs().max() < 0.6
 
 
 def test_interrupted_training_goes_on_and_ends_alike(cache, tmp_path):

@@ -157,17 +157,33 @@ def sample_repeats(
         ``count`` views of one depth. The first is that of `sample_view`; in the others light and exposure waver, see
         `flicker`, and the sensor noise is drawn anew.
     """
-    *fixed, flicker_rng = np.random.SeedSequence(seed).spawn(5)
-    scene_rng, camera_rng, pose_rng, noise_rng = (np.random.default_rng(child) for child in fixed)
-    camera = intrinsics or sample_intrinsics(
-        camera_rng, domain, focal_px=focal_px, size=size, fov_deg=fov_deg
-    )
+    *fixed, flicker_seed = _streams(seed)
+    scene_rng, _, pose_rng, noise_rng = (np.random.default_rng(child) for child in fixed)
+    camera = intrinsics or sample_camera(seed, domain, focal_px=focal_px, size=size, fov_deg=fov_deg)
     scene, pose, hits = _draw_shot(scene_rng, pose_rng, camera, domain)
     views = [_finish(scene, pose, camera, hits, noise_rng, supersample)]
-    for child in flicker_rng.spawn(count - 1):
+    for child in flicker_seed.spawn(count - 1):
         rng = np.random.default_rng(child)
         views.append(_finish(flicker(scene, rng), pose, camera, hits, rng, supersample))
     return views
+
+
+def sample_camera(
+    seed: Seed,
+    domain: Domain,
+    *,
+    focal_px: float | None = None,
+    size: tuple[int, int] | None = None,
+    fov_deg: float | None = None,
+) -> Intrinsics:
+    """The camera of :func:`sample_view` with the same arguments, without rendering."""
+    rng = np.random.default_rng(_streams(seed)[1])
+    return sample_intrinsics(rng, domain, focal_px=focal_px, size=size, fov_deg=fov_deg)
+
+
+def _streams(seed: Seed) -> list[np.random.SeedSequence]:
+    """Seeds of what draws scene, camera, pose, sensor noise and flicker."""
+    return np.random.SeedSequence(seed).spawn(5)
 
 
 def _draw_shot(

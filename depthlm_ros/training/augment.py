@@ -51,15 +51,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Variety:
-    """How much training views differ from what was rendered.
+    """How training samples are drawn from rendered views.
 
     Attributes:
         crop_share: Share of batches that are random crops; the others are whole views.
         look_share: Share of views whose exposure, colour, sharpness, noise or compression is changed.
+        marked: Whether the arrow is drawn.
+        labels_per_view: Pixels per view, and per its mirror image, that are ever asked about; 0 for all.
     """
 
     crop_share: float
     look_share: float
+    marked: bool = True
+    labels_per_view: int = 0
 
 
 def training_batch(
@@ -88,8 +92,12 @@ def training_batch(
         fitting = np.nonzero((cache.sizes == (height, width)).all(axis=1))[0]
     samples: list[Sample] = []
     while len(samples) < size:
-        rgb, depth = cache[int(rng.choice(fitting))]
-        sample = training_sample(rgb, depth, (height, width), limits, variety, rng)
+        index = int(rng.choice(fitting))
+        rgb, depth = cache[index]
+        query_rng = rng
+        if variety.labels_per_view:
+            query_rng = np.random.default_rng([index, int(rng.integers(variety.labels_per_view))])
+        sample = training_sample(rgb, depth, (height, width), limits, variety, rng, query_rng)
         if sample is not None:
             samples.append(sample)
     return collate(samples)
@@ -118,6 +126,7 @@ def training_sample(
     limits: Limits,
     variety: Variety,
     rng: np.random.Generator,
+    query_rng: np.random.Generator,
 ) -> Sample | None:
     """Crop, flip, change the look of, and mark one view; None where nothing in it may be asked about."""
     height, width = size
@@ -126,28 +135,30 @@ def training_sample(
     depth = depth[top : top + height, left : left + width]
     if rng.random() < 0.5:  # before the arrow, which always comes from the left
         rgb, depth = rgb[:, ::-1], depth[:, ::-1]
-    pixel = draw_query(depth, limits, rng)
+    pixel = draw_query(depth, limits, query_rng)
     if pixel is None:
         return None
     if rng.random() < variety.look_share:
         rgb = vary_look(np.ascontiguousarray(rgb), rng)
-    return marked_sample(np.array(rgb, order="C"), depth, pixel)
+    return marked_sample(np.array(rgb, order="C"), depth, pixel, marked=variety.marked)
 
 
-def marked_sample(rgb: RgbArray, depth: DepthArray, pixel: tuple[int, int]) -> Sample:
+def marked_sample(rgb: RgbArray, depth: DepthArray, pixel: tuple[int, int], *, marked: bool = True) -> Sample:
     """Draw the arrow and resize to whole tokens as the image processor does.
 
     Args:
         rgb: The view, shape (H, W, 3); painted over.
         depth: Its depth, shape (H, W).
         pixel: The asked pixel (x, y).
+        marked: False leaves the arrow out (text reference).
 
     Returns:
         The view and its depth on whole tokens, the asked pixel there, and the depth at exactly that pixel.
     """
     x, y = pixel
     target = float(depth[y, x])
-    rgb[y + _OFFSETS[:, 1], x + _OFFSETS[:, 0]] = MARKER_RGB
+    if marked:
+        rgb[y + _OFFSETS[:, 1], x + _OFFSETS[:, 0]] = MARKER_RGB
     height, width = depth.shape
     rows, columns = (max(1, round(side / _TOKEN_PX)) * _TOKEN_PX for side in (height, width))
     if (rows, columns) == (height, width):

@@ -8,7 +8,6 @@ from typing import Any, get_type_hints
 
 import yaml
 
-
 RECIPE = "embedded"
 
 
@@ -64,6 +63,11 @@ class DataConfig:
         crop_share: Share of training batches that are random crops of the canonical views (the paper's
             augmentation); the others are whole views, which is what the finished model sees.
         look_share: Share of training views whose exposure, colour, sharpness, noise or compression is changed.
+        labels_per_view: Pixels per training view, and per its mirror image, that are ever asked about; 0 for all.
+        task_share: Share of the text stage's batches that ask the spatial tasks about points.
+        motion_share: Share of the text stage's batches that ask for the camera's motion between two views.
+        pairs_seed: First scene seed of the pairs of views for that.
+        train_pairs: Pairs of views, half robot and half wide domain.
     """
 
     canonical_focal_px: float = 112.0
@@ -79,6 +83,11 @@ class DataConfig:
     max_depth_m: float = 80.0
     crop_share: float = 0.2
     look_share: float = 0.5
+    labels_per_view: int = 0
+    task_share: float = 0.0
+    motion_share: float = 0.0
+    pairs_seed: int = 7_000_000
+    train_pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,7 @@ class TrainingConfig:
         data: The views.
         vision: Stage 1, the vision tower on dense rendered depth.
         text: Stage 2, the whole model on text answers.
+        pixel_reference: How depth questions name their pixel: ``marker`` or ``text``.
         depth_bins: Log-depth bins of the training-only heads.
         save_every_s: Seconds between resumable states.
         export_every_s: Seconds between exports of the unfinished model (text stage).
@@ -142,6 +152,7 @@ class TrainingConfig:
     workers: int = 2
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    pixel_reference: str = "marker"
     depth_bins: int = 48
     save_every_s: float = 120.0
     export_every_s: float = 900.0
@@ -193,6 +204,10 @@ def parse_config(kind: Any, record: Any, where: str) -> Any:
         elif hints[name] is bool:
             if not isinstance(value, bool):
                 raise TrainingConfigError(f"{here}: expected true or false, got {value!r}")
+            values[name] = value
+        elif hints[name] is str:
+            if value not in ("marker", "text"):
+                raise TrainingConfigError(f"{here}: expected marker or text, got {value!r}")
             values[name] = value
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise TrainingConfigError(f"{here}: expected a number, got {value!r}")

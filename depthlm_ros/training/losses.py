@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from depthlm_ros.training.augment import Batch, Limits
 from depthlm_ros.training.config import StageConfig
+from depthlm_ros.training.model import answer_logits
+from depthlm_ros.training.questions import Questions
+from depthlm_ros.training.tokenizer import IMAGE_PAD, prompt_text
 
 _PARTS = 4
 """Patches per image token; each gets its own depth in the dense loss."""
@@ -121,38 +124,49 @@ def within_quarter(answered: Tensor, truth: Tensor) -> Tensor:
     return (ratio < 1.25).float()
 
 
-def answer_mask(ids: Tensor, prompt: int, pad: int) -> Tensor:
+def answer_loss(
+    model: Any, tokenizer: Any, tokens: Tensor, asked: Questions, patch_px: int
+) -> tuple[Tensor, dict[str, float]]:
+    """Supervised fine-tuning: cross-entropy of the answers' tokens and their end of turn, nothing else.
+
+    Args:
+        model: The whole model.
+        tokenizer: Its tokenizer.
+        tokens: Image tokens, shape (B * images, tokens per image, channels).
+        asked: The questions and answers.
+        patch_px: Side of a patch.
+
+    Returns:
+        The loss, summed per answer, and, as a part, the loss per token.
+    """
+    count, images, height, width, _ = asked.views.shape
+    grid = (height // (2 * patch_px), width // (2 * patch_px))
+    pads = IMAGE_PAD * (grid[0] * grid[1])
+    prompts = [prompt_text(question, images).replace(IMAGE_PAD, pads) for question in asked.questions]
+    texts = [p + a + tokenizer.eos_token for p, a in zip(prompts, asked.answers, strict=True)]
+    ids = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")["input_ids"]
+    starts = torch.tensor([len(row) for row in tokenizer(prompts)["input_ids"]])
+    first = int(starts.min()) - 1
+    mask = answer_mask(ids, starts, tokenizer.pad_token_id)[:, first + 1 :]
+    logits = answer_logits(model, tokens.reshape(count, -1, tokens.shape[-1]), ids, grid, first)[:, :-1]
+    losses = functional.cross_entropy(logits.flatten(0, 1), ids[:, first + 1 :].flatten(), reduction="none")
+    total = (losses * mask.flatten()).sum()
+    return total / count, {"text": float(total.detach() / mask.sum())}
+
+
+def answer_mask(ids: Tensor, starts: Tensor, pad: int) -> Tensor:
     """Which tokens are learnt: the answer after the prompt with its end of turn, no padding.
 
     Args:
         ids: Token ids, padded on the right, shape (B, T).
-        prompt: Tokens before the answer.
+        starts: Tokens before each answer, shape (B,).
         pad: The padding token.
 
     Returns:
         Booleans of shape (B, T).
     """
-    learnt = ids != pad
-    learnt[:, :prompt] = False
-    return learnt
-
-
-def text_loss(logits: Tensor, ids: Tensor, mask: Tensor, first: int) -> tuple[Tensor, dict[str, float]]:
-    """Supervised fine-tuning: cross-entropy of the answer's tokens, summed per answer.
-
-    Args:
-        logits: Next-token logits from position ``first`` on, shape (B, T - first, vocabulary).
-        ids: Token ids, shape (B, T).
-        mask: From :func:`answer_mask`.
-        first: Position of the first logits.
-
-    Returns:
-        The loss per answer and, as a part, the loss per token.
-    """
-    targets, learnt = ids[:, first + 1 :], mask[:, first + 1 :]
-    losses = functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), reduction="none")
-    total = (losses * learnt.flatten()).sum()
-    return total / len(ids), {"text": float(total.detach() / learnt.sum())}
+    place = torch.arange(ids.shape[1])
+    return (ids != pad) & (place >= starts[:, None])
 
 
 def as_plain(parts: dict[str, Any]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -191,31 +191,30 @@ def answer_logits(model: Any, image_tokens: Tensor, ids: Tensor, grid: tuple[int
 
     Args:
         model: The whole model.
-        image_tokens: From :func:`tower_tokens`, shape (B, image tokens, text_width).
+        image_tokens: From :func:`tower_tokens`, shape (B, image tokens of all images, text_width).
         ids: Token ids, shape (B, T); each row has its image placeholders in the same places.
-        grid: Image tokens as (rows, columns).
+        grid: Tokens of each image as (rows, columns).
         first: Position whose next-token logits come first.
 
     Returns:
         Logits of shape (B, T - first, vocabulary).
     """
     core = model.model
-    embedded = core.language_model.embed_tokens(ids)
-    start = int((ids[0] == model.config.image_token_id).nonzero()[0])
-    count = image_tokens.shape[1]
-    embedded = torch.cat((embedded[:, :start], image_tokens, embedded[:, start + count :]), dim=1)
-    positions = text_positions(start, grid, ids.shape[1])[:, None].expand(3, len(ids), -1)
+    where = (ids[0] == model.config.image_token_id).nonzero()[:, 0]
+    embedded = core.language_model.embed_tokens(ids).index_copy(1, where, image_tokens)
+    starts = where[:: grid[0] * grid[1]].tolist()
+    positions = text_positions(starts, grid, ids.shape[1])[:, None].expand(3, len(ids), -1)
     hidden = core.language_model(inputs_embeds=embedded, position_ids=positions, use_cache=False)
     logits: Tensor = model.lm_head(hidden.last_hidden_state[:, first:])
     return logits
 
 
-def text_positions(start: int, grid: tuple[int, int], length: int) -> Tensor:
-    """Qwen2.5-VL's (time, row, column) positions of a prompt with one image, shape (3, length).
+def text_positions(starts: Sequence[int], grid: tuple[int, int], length: int) -> Tensor:
+    """Qwen2.5-VL's (time, row, column) positions of a prompt with images of one size, shape (3, length).
 
     Args:
-        start: Tokens before the image.
-        grid: Image tokens as (rows, columns).
+        starts: Where each image's tokens begin.
+        grid: Tokens of each image as (rows, columns).
         length: Tokens in all.
     """
     rows, columns = grid
@@ -226,6 +225,11 @@ def text_positions(start: int, grid: tuple[int, int], length: int) -> Tensor:
             torch.arange(columns).repeat(rows),
         )
     )
-    after = length - start - rows * columns
-    tail = torch.arange(after) + start + max(rows, columns)
-    return torch.cat((torch.arange(start).expand(3, -1), cells + start, tail.expand(3, -1)), dim=1)
+    pieces, at, position = [], 0, 0
+    for start in [*starts, length]:
+        pieces.append(torch.arange(position, position + start - at).expand(3, -1))
+        position += start - at
+        if start < length:
+            pieces.append(cells + position)
+            position, at = position + max(rows, columns), start + rows * columns
+    return torch.cat(pieces, dim=1)

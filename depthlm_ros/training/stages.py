@@ -14,22 +14,34 @@ import torch
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from depthlm_ros.profile import DEPTHLM_ANSWER, DEPTHLM_QUESTION
+from depthlm_ros.synthetic import Intrinsics
 from depthlm_ros.training.augment import Batch, Limits, Variety, training_batch
 from depthlm_ros.training.config import StageConfig, TrainingConfig
 from depthlm_ros.training.distributed import average_gradients
-from depthlm_ros.training.losses import DepthHeads, answer_mask, as_plain, text_loss, vision_loss
+from depthlm_ros.training.losses import DepthHeads, answer_loss, as_plain, vision_loss
 from depthlm_ros.training.model import (
-    answer_logits,
     build_model,
     tower_block,
     tower_tokens,
     whiten_patches,
 )
 from depthlm_ros.training.optim import MuonAdamW, NamedParameters
+from depthlm_ros.training.pairs import PairCache
+from depthlm_ros.training.questions import (
+    MARKER,
+    TEXT,
+    Questions,
+    depth_questions,
+    motion_questions,
+    task_questions,
+)
 from depthlm_ros.training.state import Progress, load_state, save_state
-from depthlm_ros.training.tokenizer import IMAGE_PAD, build_tokenizer, prompt_text
-from depthlm_ros.training.views import ViewCache
+from depthlm_ros.training.tokenizer import build_tokenizer
+from depthlm_ros.training.views import ViewCache, synthetic_camera
+
+Rng = np.random.Generator
+Loss = tuple[Tensor, dict[str, float]]
+LossAt = Callable[[StageConfig, float, Rng, Rng], Loss]
 
 _STAGE_SEED = {"vision": 1, "text": 2}
 _LOG_EVERY = 25
@@ -53,6 +65,7 @@ class Trainer:
         run: Path,
         cache: ViewCache,
         *,
+        pairs: PairCache | None = None,
         rank: int = 0,
         workers: int = 1,
         on_interval: Callable[[Trainer], dict[str, Any]] | None = None,
@@ -63,10 +76,15 @@ class Trainer:
             config: The recipe.
             run: Folder of states and logs.
             cache: The training views.
+            pairs: The training pairs; needed where ``data.motion_share`` is above 0.
             rank: Number of this process.
             workers: Processes in all.
             on_interval: Validates; its result goes into the log.
         """
+        if config.data.motion_share > 0.0 and pairs is None:
+            raise ValueError(
+                "data.motion_share is above 0 but there are no pairs of views: render them first"
+            )
         self.config = config
         self.limits = Limits(config.data.min_depth_m, config.data.max_depth_m)
         self.tokenizer = build_tokenizer()
@@ -76,7 +94,11 @@ class Trainer:
         self.on_interval = on_interval
         self._run, self._cache, self._rank, self._workers = run, cache, rank, workers
         self._memory: dict[str, Tensor] = {}
-        self._variety = Variety(config.data.crop_share, config.data.look_share)
+        data = config.data
+        self._variety = Variety(
+            data.crop_share, data.look_share, config.pixel_reference == MARKER, data.labels_per_view
+        )
+        self._pairs = pairs
         self._block = torch.compile(tower_block, dynamic=True) if config.compile else tower_block
         saved = load_state(self.state_path)
         if saved is not None:
@@ -108,13 +130,7 @@ class Trainer:
         self._memory = {}
         self._save(None)
 
-    def _stage(
-        self,
-        name: str,
-        stage: StageConfig,
-        groups: list[NamedParameters],
-        loss_at: Callable[[StageConfig, Batch, float], tuple[Tensor, dict[str, float]]],
-    ) -> None:
+    def _stage(self, name: str, stage: StageConfig, groups: list[NamedParameters], loss_at: LossAt) -> None:
         optimiser = MuonAdamW(groups, stage)
         if self._memory:
             optimiser.load_state(self._memory)
@@ -125,16 +141,11 @@ class Trainer:
         for step in tqdm(
             range(first, stage.steps), desc=name, initial=first, total=stage.steps, disable=self._rank != 0
         ):
-            batch = training_batch(
-                self._cache,
-                stage.batch // self._workers,
-                self.limits,
-                self._variety,
-                np.random.default_rng([*seed, step]),
-                np.random.default_rng([*seed, step, self._rank]),
-            )
+            # What all processes draw alike (task, canvas), so that none waits long for another; and the rest.
+            shared = np.random.default_rng([*seed, step])
+            own = np.random.default_rng([*seed, step, self._rank])
             optimiser.zero_grad()
-            loss, parts = loss_at(stage, batch, done)
+            loss, parts = loss_at(stage, done, shared, own)
             loss.backward()  # type: ignore[no-untyped-call]
             now = time.monotonic()
             spent, clock = getattr(self.progress, f"{name}_s") + now - clock, now
@@ -168,34 +179,47 @@ class Trainer:
     def _head_parameters(self) -> dict[str, torch.nn.Parameter]:
         return {f"heads.{n}": p for n, p in self.heads.named_parameters()}
 
-    def _vision_step(self, stage: StageConfig, batch: Batch, done: float) -> tuple[Tensor, dict[str, float]]:
+    def _vision_step(self, stage: StageConfig, done: float, shared: Rng, own: Rng) -> Loss:
+        batch = self._views(stage, shared, own)
         tokens = tower_tokens(self.model.model.visual, batch.views, self._block)
         return vision_loss(self.heads, tokens, batch, self.limits, self.config.model.patch_px, stage)
 
-    def _text_step(self, stage: StageConfig, batch: Batch, done: float) -> tuple[Tensor, dict[str, float]]:
+    def _text_step(self, stage: StageConfig, done: float, shared: Rng, own: Rng) -> Loss:
+        asked = self._questions(stage, shared, own)
         frozen = done < stage.frozen_share
         with torch.set_grad_enabled(not frozen):
-            tokens = tower_tokens(self.model.model.visual, batch.views, self._block)
-        loss, parts = self._answer_loss(tokens, batch)
+            tokens = tower_tokens(self.model.model.visual, asked.views.flatten(0, 1), self._block)
+        loss, parts = answer_loss(self.model, self.tokenizer, tokens, asked, self.config.model.patch_px)
+        if asked.depth is None:
+            return loss, {}
         if not frozen:
+            if self.config.pixel_reference == TEXT:
+                stage = dataclasses.replace(stage, pointing_weight=0.0)
             patch_px = self.config.model.patch_px
-            auxiliary, more = vision_loss(self.heads, tokens, batch, self.limits, patch_px, stage)
+            auxiliary, more = vision_loss(self.heads, tokens, asked.depth, self.limits, patch_px, stage)
             loss, parts = loss + auxiliary, {**more, **parts}
         return loss, parts
 
-    def _answer_loss(self, tokens: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        side = 2 * self.config.model.patch_px
-        grid = (batch.views.shape[1] // side, batch.views.shape[2] // side)
-        prompt = prompt_text(DEPTHLM_QUESTION).replace(IMAGE_PAD, IMAGE_PAD * (grid[0] * grid[1]))
-        texts = [
-            f"{prompt}{DEPTHLM_ANSWER.format(depth=d)}{self.tokenizer.eos_token}"
-            for d in batch.target.tolist()
-        ]
-        ids = self.tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")["input_ids"]
-        start = len(self.tokenizer(prompt)["input_ids"])
-        mask = answer_mask(ids, start, self.tokenizer.pad_token_id)
-        logits = answer_logits(self.model, tokens, ids, grid, start - 1)
-        return text_loss(logits, ids, mask, start - 1)
+    def _views(self, stage: StageConfig, shared: Rng, own: Rng) -> Batch:
+        return training_batch(
+            self._cache, stage.batch // self._workers, self.limits, self._variety, shared, own
+        )
+
+    def _questions(self, stage: StageConfig, shared: Rng, own: Rng) -> Questions:
+        size, kind = stage.batch // self._workers, shared.random()
+        data = self.config.data
+        if kind < data.motion_share:
+            assert self._pairs is not None
+            # Two views each: half as many questions for about the same time.
+            return motion_questions(self._pairs, size // 2, self._variety, shared, own)
+        if kind < data.motion_share + data.task_share:
+            return task_questions(self._cache, self._camera, size, self.limits, self._variety, shared, own)
+        return depth_questions(self._views(stage, shared, own), self.config.pixel_reference)
+
+    def _camera(self, index: int) -> Intrinsics:
+        data = self.config.data
+        domain = "robot" if self._cache.robot[index] else "wide"
+        return synthetic_camera(data.train_seed + index, domain, data.canonical_focal_px)
 
     def _save(self, optimiser: MuonAdamW | None) -> None:
         if self._rank != 0:

@@ -90,6 +90,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def prompt_text(question: str) -> str:
-    """A prompt with one image as the chat template renders it, up to where the assistant answers."""
-    return f"{TURN_START}user\n{VISION_START}{IMAGE_PAD}{VISION_END}{question}{TURN_END}\n{TURN_START}assistant\n"
+def prompt_text(question: str, images: int = 1) -> str:
+    """A prompt as the chat template renders it, images first, up to where the assistant answers."""
+    image = f"{VISION_START}{IMAGE_PAD}{VISION_END}"
+    return f"{TURN_START}user\n{image * images}{question}{TURN_END}\n{TURN_START}assistant\n"

@@ -15,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from depthlm_ros import synthetic
+from depthlm_ros.synthetic import Intrinsics
+
 SHARD_VIEWS = 200
 """Views per shard; shards are always full, so that a cache can grow."""
 
@@ -47,10 +50,13 @@ def synthetic_view(
     seed: int, domain: str, focal_px: float
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Render one view with this package's renderer."""
-    from depthlm_ros import synthetic
-
     view = synthetic.sample_view(seed, synthetic.Domain[domain.upper()], focal_px=focal_px)
     return view.rgb, view.z_depth
+
+
+def synthetic_camera(seed: int, domain: str, focal_px: float) -> Intrinsics:
+    """The camera of :func:`synthetic_view`, without rendering."""
+    return synthetic.sample_camera(seed, synthetic.Domain[domain.upper()], focal_px=focal_px)
 
 
 def render_set(

@@ -92,7 +92,7 @@ class _Loop:
 
     def train(self, on_step: Callable[[int], None]) -> None:
         """Take the steps that are left."""
-        from tqdm import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
         steps, run, first = self._config.run.steps, self._config.run, self._done
         main = self._accelerator.is_main_process
@@ -112,7 +112,7 @@ class _Loop:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             if step % run.log_every == 0 or step == steps:
                 seconds = (time.monotonic() - started) / (step - since)
-                rate = self._schedule.get_last_lr()[0]
+                rate = float(self._schedule.get_last_lr()[0])
                 mean = sum(losses) / len(losses)
                 log.add(
                     step, step * self._per_step, loss=mean, grad_norm=norm, lr=rate, seconds_per_step=seconds

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -46,8 +46,8 @@ def save_state(
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     moving = {name for name, p in _bare(model).named_parameters() if p.requires_grad}
-    weights = get_model_state_dict(model, options=options)
-    memory = get_optimizer_state_dict(model, optimiser, options=options)
+    weights: dict[str, Any] = get_model_state_dict(model, options=options)
+    memory: dict[str, Any] = get_optimizer_state_dict(model, optimiser, options=options)
     if int(os.environ.get("RANK", "0")):
         return
     tensors = {_MODEL + name: value for name, value in weights.items() if name in moving}
@@ -97,7 +97,7 @@ def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -
     )
     # The groups' settings (rates, decay) come from the recipe: those of the optimiser as it was just built.
     memory: dict[str, Any] = get_optimizer_state_dict(model, optimiser, options=options)
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, Any] = {}
     if not (sharded and int(os.environ.get("RANK", "0"))):
         with safe_open(str(path), framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a dict)
