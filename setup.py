@@ -67,5 +67,6 @@ setup(
             "types-PyYAML",
         ],
         "tensorrt-llm": ["tensorrt-llm"],
+        "train": ["accelerate>=1.12", "datasets>=4.7", "peft>=0.18", "trl>=1.14,<2"],
     },
 )

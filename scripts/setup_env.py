@@ -30,9 +30,11 @@ if __name__ == "__main__":
 REQUIREMENTS = ROOT / "requirements"
 STANDINS = ("cv_bridge", "message_filters", "sensor_msgs_py")
 # Looked for after every set-up: a virtual environment that lost one of these is repaired.
+NEED_TORCH = ("torch", "transformers", "accelerate", "datasets", "peft", "trl")
 EXPECTED = (
-    "torch transformers cv2 scipy typer rclpy cv_bridge message_filters sensor_msgs_py sensor_msgs.msg std_msgs.msg "
-    "geometry_msgs.msg diagnostic_msgs.msg lifecycle_msgs.msg rcl_interfaces.msg pytest ruff mypy depthlm_ros.msg"
+    f"{' '.join(NEED_TORCH)} cv2 scipy typer rclpy cv_bridge message_filters sensor_msgs_py sensor_msgs.msg "
+    "std_msgs.msg geometry_msgs.msg diagnostic_msgs.msg lifecycle_msgs.msg rcl_interfaces.msg pytest "
+    "ruff mypy depthlm_ros.msg"
 )
 
 
@@ -134,6 +136,8 @@ class Setup:
         interfaces = [ROOT / name for name in ("msg", "srv", "CMakeLists.txt", "package.xml")]
         numbers = REQUIREMENTS / ("numpy-ros.txt" if self.ros else "numpy.txt")
         lists = [REQUIREMENTS / "base.txt", REQUIREMENTS / "dev.txt", numbers]
+        if not self.skip_torch:
+            lists.append(REQUIREMENTS / "train.txt")
         torch, ros = REQUIREMENTS / "torch.txt", REQUIREMENTS / "ros.txt"
         steps = [
             ("torch", "PyTorch (large unless it is a CPU build)", self._install_torch, [torch]),
@@ -281,7 +285,7 @@ class Setup:
 
     def _what_is_broken(self) -> str:
         """What is amiss, in a few words; empty when nothing is."""
-        left_out = ("torch", "transformers") if self.skip_torch else ()
+        left_out = NEED_TORCH if self.skip_torch else ()
         expected = [name for name in EXPECTED.split() if name not in left_out]
         code = (
             "from importlib.util import find_spec as f\n"
