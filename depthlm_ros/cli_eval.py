@@ -49,7 +49,7 @@ def evaluate(
         typer.Option(
             metavar="N",
             help="Ask N more pixels (24 or more) of each image that has dense truth: half on both sides of depth "
-            "edges, half on one flat surface. Costs N queries an image, and a second of CPU for ten images. 0: none.",
+            "edges, half on one flat surface. Costs N queries an image, and a fifth of a second of CPU. 0: none.",
         ),
     ] = 0,
     engine: EngineName = None,
@@ -67,8 +67,8 @@ def evaluate(
     (static). delta1 is the share of labels answered within 25 %.
 
     OUT gets metrics.json, per_point.csv and report.png, with --dense also dense.csv. With several DATA each gets
-    a folder of these in OUT, named after the file, and OUT itself metrics.json and table.md: delta1 of every
-    predictor on every data set, and the average.
+    a folder of these in OUT, named after the file, and OUT itself metrics.json, table.md and report.png: delta1 of
+    every predictor on every data set, and the average.
 
     Images that cannot be used are named, counted and left out; then the exit code is 1.
     """
@@ -197,6 +197,7 @@ def _compare(
     from rich.markup import escape
     from rich.table import Table
 
+    from depthlm_ros.evaluation.plot import draw_comparison
     from depthlm_ros.evaluation.table import cell_text, markdown_table, paper_table
 
     rows = paper_table([one for one, _ in measured])
@@ -208,13 +209,14 @@ def _compare(
     }
     (out / "metrics.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (out / "table.md").write_text(markdown_table(rows), encoding="utf-8")
+    draw_comparison(rows, out / "report.png")
     table = Table("predictor", title="delta1 (95 % interval)")
     for name in next(iter(rows.values())):
         table.add_column(escape(name), justify="right")
     for predictor, cells in rows.items():
         table.add_row(escape(predictor), *(cell_text(cell) for cell in cells.values()))
     console.print(table)
-    console.print(f"{out}: metrics.json, table.md", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{out}: metrics.json, table.md, report.png", highlight=False, markup=False, soft_wrap=True)
 
 
 def _name_failures(measured: list[Evaluation]) -> None:

@@ -77,6 +77,7 @@ def test_several_data_sets_make_the_papers_table(tmp_path, checkpoint):
     for name in ("near", "far"):
         alone = json.loads((tmp_path / "out" / name / "metrics.json").read_text())
         assert record["datasets"][name] == alone
+    assert (tmp_path / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "out" / "table.md").read_text()
     assert table.splitlines()[0] == "| delta1 | near | far | average |"
     assert "0.333 (0.333 to 0.333) | 0.667 (0.667 to 0.667) | 0.500 (0.500 to 0.500) |" in table

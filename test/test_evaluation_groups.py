@@ -1,6 +1,8 @@
 """Groups of labels, the paper's table, and the picture."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,8 +106,9 @@ def test_the_average_is_surer_than_its_parts():
     assert width["average"] == pytest.approx(width["a"] / math.sqrt(2), rel=0.15)
 
 
-@pytest.mark.parametrize("confidence", [0.5, math.nan])
-@pytest.mark.parametrize("factors", [[1.0, 1.1, 2.0], [1.0], [math.nan, math.nan]])
+@pytest.mark.parametrize(
+    ("factors", "confidence"), [([1.0, 1.1, 2.0], 0.5), ([1.0], math.nan), ([math.nan, math.nan], math.nan)]
+)
 def test_the_picture_is_drawn_whatever_there_is(tmp_path, factors, confidence):
     measured = evaluation("some data", factors, confidence)
     draw_report(measured, measured.write(tmp_path), tmp_path / "report.png")
@@ -132,3 +135,14 @@ def test_pictures_of_one_static_scene_count_as_one_when_images_are_drawn():
     # No other scene is left to learn a prior from.
     assert together["trivial"]["row_prior"]["answered"] == 0.0
     assert alone["static"] is None
+
+
+def test_the_figures_need_neither_matplotlib_nor_scipy_to_be_imported():
+    code = (
+        "import sys, depthlm_ros.evaluation, depthlm_ros.evaluation.plot, depthlm_ros.evaluation.card\n"
+        "print([name for name in ('matplotlib', 'scipy', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == "[]\n"

@@ -62,6 +62,41 @@ def draw_report(evaluation: Evaluation, metrics: dict[str, Any], path: Path) -> 
         figure.savefig(path, metadata={"Software": "depthlm eval"})
 
 
+def draw_comparison(rows: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
+    """Draw the table over several data sets: delta1 of every predictor, with its interval.
+
+    Args:
+        rows: What :func:`~depthlm_ros.evaluation.table.paper_table` gave.
+        path: The PNG file, which is replaced.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = list(next(iter(rows.values())))
+    colours = (BLUE, GREY, ORANGE, "#CC79A7", GREEN)
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(max(7.0, 2.2 * len(columns)), 5.2), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        ax = figure.subplots()
+        for k, (predictor, cells) in enumerate(rows.items()):
+            places = np.arange(len(columns)) + 0.13 * (k - (len(rows) - 1) / 2)
+            height = [cells[name]["delta1"] for name in columns]
+            marker, colour = "osD^v"[k % 5], colours[k % 5]
+            ax.plot(places, height, marker, color=colour, ms=9 if k == 0 else 7, label=predictor, zorder=3)
+            for x, name in zip(places, columns, strict=True):
+                if cells[name]["delta1_interval95"] is not None:
+                    ax.vlines(x, *cells[name]["delta1_interval95"], color=colour, lw=1.6)
+        for border in np.arange(1, len(columns)) - 0.5:
+            ax.axvline(border, color="#E6E6E6", lw=1.0)
+        ax.set_xticks(np.arange(len(columns)), columns)
+        ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(0.0, 1.0), ylabel="delta1 (95 % interval)")
+        ax.grid(visible=False, axis="x")
+        ax.set_title("Share of answers within 25 %")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+        figure.savefig(path, metadata={"Software": "depthlm eval"})
+
+
 def _answers(ax: Any, evaluation: Evaluation) -> None:
     truth, said = np.concatenate(evaluation.truth), np.concatenate(evaluation.predicted)
     known = np.isfinite(said)
@@ -174,7 +209,9 @@ def _sparsification(ax: Any, confidence: dict[str, Any]) -> None:
     ax.fill_between(curves["kept"], curves["delta1"], curves["delta1_oracle"], color=GREY, alpha=0.12, lw=0)
     auroc = "-" if confidence["auroc"] is None else f"{confidence['auroc']:.3f}"
     title = f"area to the oracle (AUSE) {curves['ause_delta1']:.3f}\nAUROC {auroc}"
-    ax.legend(loc="lower left", title=title, alignment="left")
+    # The oracle climbs from delta1 on the left to 1 on the right: the corner away from it is free.
+    corner = "lower left" if confidence["delta1"] > 0.5 else "upper left"
+    ax.legend(loc=corner, title=title, alignment="left")
 
 
 def _table(ax: Any, metrics: dict[str, Any]) -> None:
@@ -188,7 +225,7 @@ def _table(ax: Any, metrics: dict[str, Any]) -> None:
     table = ax.table(
         cells,
         colLabels=["", "delta1", "AbsRel", "RMSE [m]", "answered"],
-        colWidths=[0.41, 0.14, 0.14, 0.18, 0.18],
+        colWidths=[0.43, 0.135, 0.135, 0.175, 0.175],
         cellLoc="right",
         loc="upper center",
         edges="horizontal",
