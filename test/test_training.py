@@ -14,6 +14,7 @@ from depthlm_ros.engines.base import PromptImage  # noqa: E402
 from depthlm_ros.profile import DEPTHLM_ANSWER, DEPTHLM_PREFIX, DEPTHLM_QUESTION, load_profile  # noqa: E402
 from depthlm_ros.prompting import marker_paint  # noqa: E402
 from depthlm_ros.spatial.motion import CameraMotion  # noqa: E402
+from depthlm_ros.spatial.tasks import SpatialTask  # noqa: E402
 from depthlm_ros.synthetic import Domain, Intrinsics, sample_view  # noqa: E402
 from depthlm_ros.training import config as training_config  # noqa: E402
 from depthlm_ros.training.answering import ask, load_checkpoint, make_processor  # noqa: E402
@@ -35,7 +36,7 @@ from depthlm_ros.training.config import (  # noqa: E402
     TrainingConfig,
     TrainingConfigError,
 )
-from depthlm_ros.training.export import export_checkpoint  # noqa: E402
+from depthlm_ros.training.export import embedded_profile, export_checkpoint  # noqa: E402
 from depthlm_ros.training.losses import DepthHeads, answer_mask, cell_depths, pointed_tokens  # noqa: E402
 from depthlm_ros.training.model import answer_logits, build_model, tower_tokens, whiten_patches  # noqa: E402
 from depthlm_ros.training.optim import orthogonalise  # noqa: E402
@@ -44,6 +45,7 @@ from depthlm_ros.training.patches import patch_vectors, processor_pixel_values  
 from depthlm_ros.training.questions import depth_questions, motion_questions, task_questions  # noqa: E402
 from depthlm_ros.training.stages import Trainer, share_done  # noqa: E402
 from depthlm_ros.training.tokenizer import IMAGE_PAD, build_tokenizer, prompt_text  # noqa: E402
+from depthlm_ros.training.validation import held_out_queries  # noqa: E402
 from depthlm_ros.training.views import ViewCache, ViewSet, render_set, synthetic_camera  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -317,8 +319,8 @@ def test_both_stages_learn_and_the_export_answers(cache, tokenizer, tmp_path):
     assert load_profile(tmp_path / "export").canonical_focal_px == 112.0
     assert loaded(DEPTHLM_QUESTION)["input_ids"] == tokenizer(DEPTHLM_QUESTION)["input_ids"]
     assert model.config.text_config.rope_parameters["rope_theta"] == TOY.rope_theta
-    views = [toy_view(k, "robot")[0] for k in range(3)]
-    answers = ask(model, loaded, processor, views, load_profile(tmp_path / "export"))
+    queries = held_out_queries(cache, 3, LIMITS, 5)
+    answers = ask(model, loaded, processor, queries, load_profile(tmp_path / "export"))
     assert len(answers.texts) == 3
     assert all(answers.texts)
 
@@ -331,6 +333,12 @@ def test_every_question_is_trained_in_the_text_stage(cache, pairs, tmp_path, ref
     trainer.train()
     assert trainer.progress.stage == "done"
     assert all(math.isfinite(loss) for loss in losses(tmp_path, "text"))
+    profile = embedded_profile(trainer.config)
+    assert profile.pixel_reference == reference
+    assert set(profile.spatial_tasks) == {task.value for task in SpatialTask}
+    queries = held_out_queries(cache, 4, LIMITS, 5, marked=reference == "marker")
+    answers = ask(trainer.model.eval(), trainer.tokenizer, make_processor(8), queries, profile)
+    assert len(answers.texts) == 4
     with pytest.raises(ValueError, match="pairs"):
         Trainer(dataclasses.replace(config, data=data), tmp_path / "none", cache)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,28 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from depthlm_ros.answers import number_probability, parse_answer
 from depthlm_ros.engines.base import Answer, Finish, Token
 from depthlm_ros.profile import CheckpointProfile
+from depthlm_ros.prompting import question_for
 from depthlm_ros.training.patches import image_processor_config
 from depthlm_ros.training.tokenizer import IMAGE_PAD, prompt_text
 
 
+class AskedViews(Protocol):
+    """Views and the pixel (x, y) asked in each."""
+
+    @property
+    def views(self) -> Sequence[npt.NDArray[np.uint8]]:
+        """The views as the model sees them."""
+        ...
+
+    @property
+    def pixels(self) -> Sequence[tuple[int, int]]:
+        """The asked pixels."""
+        ...
+
+
 @dataclass(frozen=True)
 class Answers:
-    """Answers to marked views.
+    """Answers to views.
 
     Attributes:
         metres: Answered depth, NaN without one, shape (N,).
@@ -55,21 +70,26 @@ def ask(
     model: Any,
     tokenizer: Any,
     processor: Any,
-    views: Sequence[npt.NDArray[np.uint8]],
+    asked: AskedViews,
     profile: CheckpointProfile,
     *,
     batch: int = 32,
 ) -> Answers:
-    """Answer marked views.
+    """Answer questions about views.
 
     Args:
         model: A ``Qwen2_5_VLForConditionalGeneration``.
         tokenizer: Its tokenizer.
         processor: Its image processor.
-        views: Views with the arrow drawn, of any sizes.
+        asked: Views of any sizes, with the arrow drawn where the profile wants one, and their asked pixels.
         profile: Question, prefix, stop strings and how many tokens to decode.
         batch: Views per call of ``generate``; views of one size go together.
     """
+    views = asked.views
+    questions = [
+        question_for(profile, x, y, (view.shape[1], view.shape[0]))
+        for view, (x, y) in zip(views, asked.pixels, strict=True)
+    ]
     metres = np.full(len(views), np.nan)
     probability = np.full(len(views), np.nan)
     texts = [""] * len(views)
@@ -79,7 +99,8 @@ def ask(
     for members in by_size.values():
         for start in range(0, len(members), batch):
             chosen = members[start : start + batch]
-            answers = _generate(model, tokenizer, processor, [views[k] for k in chosen], profile)
+            prompts = ([views[k] for k in chosen], [questions[k] for k in chosen])
+            answers = _generate(model, tokenizer, processor, *prompts, profile)
             for k, answer in zip(chosen, answers, strict=True):
                 parsed = parse_answer(answer, profile)
                 metres[k], texts[k] = parsed.metres, answer.text
@@ -88,15 +109,24 @@ def ask(
 
 
 def _generate(
-    model: Any, tokenizer: Any, processor: Any, views: list[Any], profile: CheckpointProfile
+    model: Any,
+    tokenizer: Any,
+    processor: Any,
+    views: list[Any],
+    questions: list[str],
+    profile: CheckpointProfile,
 ) -> list[Answer]:
     images = processor(views, return_tensors="pt")
     tokens = int(images["image_grid_thw"][0].prod()) // processor.merge_size**2
-    text = prompt_text(profile.question).replace(IMAGE_PAD, IMAGE_PAD * tokens) + profile.prompt_prefix
-    ids = tokenizer([text] * len(views), return_tensors="pt")["input_ids"]
+    texts = [
+        prompt_text(question).replace(IMAGE_PAD, IMAGE_PAD * tokens) + profile.prompt_prefix
+        for question in questions
+    ]
+    encoded = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
+    ids = encoded["input_ids"]
     result = model.generate(
         input_ids=ids,
-        attention_mask=torch.ones_like(ids),
+        attention_mask=encoded["attention_mask"],
         mm_token_type_ids=(ids == model.config.image_token_id).int(),
         pixel_values=images["pixel_values"],
         image_grid_thw=images["image_grid_thw"],

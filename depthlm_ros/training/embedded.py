@@ -1,4 +1,4 @@
-"""Train the embedded checkpoint: ``python -m depthlm_ros.training.embedded --config config/train_embedded.yaml``.
+"""Train the embedded checkpoint: ``depthlm train config/train_embedded.yaml``.
 
 Renders what the cache lacks, trains both stages (taking up an interrupted run), exports, calibrates on
 held-out scenes and scores once on test scenes.
@@ -6,7 +6,6 @@ held-out scenes and scores once on test scenes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import time
@@ -30,6 +29,8 @@ from depthlm_ros.training.export import (
     write_record,
 )
 from depthlm_ros.training.model import parameter_count
+from depthlm_ros.training.pairs import PairCache, render_pairs, synthetic_pair
+from depthlm_ros.training.questions import MARKER
 from depthlm_ros.training.stages import Trainer
 from depthlm_ros.training.validation import (
     Queries,
@@ -42,6 +43,7 @@ from depthlm_ros.training.validation import (
 from depthlm_ros.training.views import Sampler, ViewCache, ViewSet, render_set, synthetic_view
 
 _DOMAINS = ("robot", "wide")
+_PAIRS = "train_pairs"
 _CURVE_QUERIES = 240
 _PARTIAL_QUERIES = 400
 _TRIVIAL_FIT_QUERIES = 12000
@@ -62,23 +64,29 @@ def view_sets(config: TrainingConfig) -> dict[str, ViewSet]:
     return sets
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="the recipe, a YAML file")
-    parser.add_argument("--run", type=Path, default=Path("runs/embedded"), help="folder of states and logs")
-    parser.add_argument(
-        "--views", type=Path, default=None, help="folder of rendered views (default: RUN/views)"
-    )
-    parser.add_argument("--output", type=Path, default=None, help="the checkpoint (default: RUN/export)")
-    options = parser.parse_args()
-    config = load_training_config(options.config)
-    views = options.views or options.run / "views"
+def train(config_path: Path, run: Path, views: Path | None = None, output: Path | None = None) -> Path:
+    """Make a checkpoint from nothing, or go on where ``run`` was interrupted.
+
+    Args:
+        config_path: The recipe, a YAML file.
+        run: Folder of states and logs; made if missing.
+        views: Folder of rendered views; None means ``run/views``.
+        output: Where the checkpoint goes; None means ``run/export``.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        TrainingConfigError: The recipe is wrong.
+    """
+    config = load_training_config(config_path)
+    views, output = views or run / "views", output or run / "export"
     sampler = partial(synthetic_view, focal_px=config.data.canonical_focal_px)
     prepare(config, views, sampler)
-    options.run.mkdir(parents=True, exist_ok=True)
-    launch(config.workers, work, config, options.run, views)
-    finish(config, options.run, views, options.output or options.run / "export", sampler)
+    run.mkdir(parents=True, exist_ok=True)
+    launch(config.workers, work, config, run, views)
+    finish(config, run, views, output, sampler)
+    return output
 
 
 def prepare(config: TrainingConfig, views: Path, sampler: Sampler) -> None:
@@ -86,6 +94,16 @@ def prepare(config: TrainingConfig, views: Path, sampler: Sampler) -> None:
     for name, view_set in view_sets(config).items():
         if not name.startswith("test"):
             render_set(view_set, views, sampler, config.data.render_processes)
+    data = config.data
+    if data.train_pairs:
+        pair_sampler = partial(synthetic_pair, focal_px=data.canonical_focal_px)
+        render_pairs(views / _PAIRS, data.pairs_seed, data.train_pairs, pair_sampler, data.render_processes)
+
+
+def train_pairs(config: TrainingConfig, views: Path) -> PairCache | None:
+    """The pairs of views of a recipe, or None where it uses none."""
+    count = config.data.train_pairs
+    return PairCache(views / _PAIRS, count) if count and config.data.motion_share > 0.0 else None
 
 
 def work(rank: int, workers: int, config: TrainingConfig, run: Path, views: Path) -> None:
@@ -94,7 +112,8 @@ def work(rank: int, workers: int, config: TrainingConfig, run: Path, views: Path
     sets = view_sets(config)
     cache = ViewCache(views / "train", config.data.train_views)
     on_interval = Monitor(config, run, sets, views) if rank == 0 else None
-    Trainer(config, run, cache, rank=rank, workers=workers, on_interval=on_interval).train()
+    pairs = train_pairs(config, views)
+    Trainer(config, run, cache, pairs=pairs, rank=rank, workers=workers, on_interval=on_interval).train()
 
 
 class Monitor:
@@ -115,7 +134,7 @@ class Monitor:
             record |= {f"{domain}_tower_delta1": tower["delta1"], f"{domain}_pointing": tower["pointing"]}
             if trainer.progress.stage == "text":
                 profile = embedded_profile(self._config)
-                answers = ask(model, trainer.tokenizer, self._processor, queries.views, profile)
+                answers = ask(model, trainer.tokenizer, self._processor, queries, profile)
                 record |= {f"{domain}_text_{k}": v for k, v in score(answers, queries).items()}
         if (
             trainer.progress.stage == "text"
@@ -138,7 +157,9 @@ def validation_queries(
 
 def _queries(config: TrainingConfig, view_set: ViewSet, views: Path, count: int) -> Queries:
     limits = Limits(config.data.min_depth_m, config.data.max_depth_m)
-    return held_out_queries(ViewCache(views / view_set.name, view_set.count), count, limits, view_set.seed)
+    marked = config.pixel_reference == MARKER
+    cache = ViewCache(views / view_set.name, view_set.count)
+    return held_out_queries(cache, count, limits, view_set.seed, marked=marked)
 
 
 def calibrate(config: TrainingConfig, directory: Path, views: Path, count: int) -> dict[str, Any]:
@@ -159,7 +180,7 @@ def calibrate(config: TrainingConfig, directory: Path, views: Path, count: int) 
     scores, columns = {}, []
     for domain in _DOMAINS:
         queries = validation_queries(config, sets, views, domain, count // 2)
-        answers = ask(model, tokenizer, processor, queries.views, profile)
+        answers = ask(model, tokenizer, processor, queries, profile)
         scores[domain] = score(answers, queries)
         columns.append(
             torch.tensor([answers.probability.tolist(), answers.metres.tolist(), queries.truth.tolist()])
@@ -179,7 +200,7 @@ def finish(config: TrainingConfig, run: Path, views: Path, output: Path, sampler
     torch.set_num_threads(1)  # more lose time to each other on a busy machine, and gain little at this size
     sets = view_sets(config)
     train_cache = ViewCache(views / "train", config.data.train_views)
-    trainer = Trainer(config, run, train_cache)
+    trainer = Trainer(config, run, train_cache, pairs=train_pairs(config, views))
     export_checkpoint(trainer.model.eval(), trainer.tokenizer, config, output)
     validation = calibrate(config, output, views, config.calibration_queries)
     model, tokenizer, processor = load_checkpoint(output)
@@ -190,7 +211,7 @@ def finish(config: TrainingConfig, run: Path, views: Path, output: Path, sampler
     test: dict[str, Any] = {}
     for domain in _DOMAINS:
         queries = _queries(config, sets[f"test_{domain}"], views, config.data.test_views)
-        answers = ask(model, tokenizer, processor, queries.views, embedded_profile(config))
+        answers = ask(model, tokenizer, processor, queries, embedded_profile(config))
         test[domain] = {
             **score(answers, queries),
             "trivial": trivial_predictors(train, queries),
@@ -226,7 +247,3 @@ def last_losses(path: Path) -> dict[str, Any]:
                     k: v for k, v in record.items() if k not in ("stage", "done", "vision_s", "text_s")
                 }
     return found
-
-
-if __name__ == "__main__":
-    main()

@@ -10,22 +10,38 @@ from typing import Any
 
 import torch
 
-from depthlm_ros.profile import PROFILE_FILE, Calibration, CheckpointProfile
+from depthlm_ros.profile import (
+    DEPTHLM_QUESTION,
+    PROFILE_FILE,
+    TEXT_QUESTION,
+    Calibration,
+    CheckpointProfile,
+)
+from depthlm_ros.spatial.samples import POINT_TASKS
+from depthlm_ros.spatial.tasks import SpatialTask
 from depthlm_ros.training.config import TrainingConfig
 from depthlm_ros.training.patches import image_processor_config
+from depthlm_ros.training.questions import MARKER
 
 EMBEDDED_NAME = "embedded"
 
 
 def embedded_profile(config: TrainingConfig, calibration: Calibration | None = None) -> CheckpointProfile:
-    """How the embedded checkpoint is asked: the official sentences at its own focal length."""
+    """How the checkpoint is asked: the official sentences at its own focal length, and what else it was taught."""
+    data = config.data
+    tasks = POINT_TASKS if data.task_share > 0.0 else ()
+    if data.motion_share > 0.0:
+        tasks = (*tasks, SpatialTask.CAMERA_MOTION)
     return CheckpointProfile(
         EMBEDDED_NAME,
-        config.data.canonical_focal_px,
+        data.canonical_focal_px,
+        pixel_reference=config.pixel_reference,
         system=None,
+        question=DEPTHLM_QUESTION if config.pixel_reference == MARKER else TEXT_QUESTION,
         stop=(" meters",),
         max_new_tokens=12,
         max_depth_m=100.0,
+        spatial_tasks=tuple(task.value for task in tasks),
         calibration=calibration,
     )
 
@@ -111,7 +127,7 @@ The per-row prior and the constant do not look at the picture; they are fitted o
 
 ## How it was made
 
-`python -m depthlm_ros.training.embedded --config config/train_embedded.yaml`: {minutes["vision"]} minutes of vision
+`depthlm train config/train_embedded.yaml`: {minutes["vision"]} minutes of vision
 pre-training and {minutes["text"]} minutes of text fine-tuning on {record["device"]}.
 Seeds, losses and every setting are in `training.json`; the confidence was calibrated on validation scenes (seeds
 from {data["validation_seed"]}).

@@ -27,7 +27,7 @@ class Queries:
     """Marked views with the truth.
 
     Attributes:
-        samples: As :func:`depthlm_ros.training.augment.marked_sample` makes them.
+        samples: Views, marked or not, as :func:`depthlm_ros.training.augment.marked_sample` makes them.
         truth: Metres, shape (N,).
         height_share: Row of the pixel as a share of the view's height, shape (N,).
     """
@@ -37,13 +37,20 @@ class Queries:
     height_share: Floats
 
     @property
+    def pixels(self) -> list[tuple[int, int]]:
+        """The asked pixels in the views as (x, y)."""
+        return [sample[2] for sample in self.samples]
+
+    @property
     def views(self) -> list[npt.NDArray[np.uint8]]:
         """The marked views."""
         return [sample[0] for sample in self.samples]
 
 
-def held_out_queries(cache: ViewCache, count: int, limits: Limits, seed: int) -> Queries:
-    """Ask ``count`` pixels of unchanged views, spread evenly over the views."""
+def held_out_queries(
+    cache: ViewCache, count: int, limits: Limits, seed: int, *, marked: bool = True
+) -> Queries:
+    """Ask ``count`` pixels of unchanged views, spread evenly over the views; ``marked`` by arrows."""
     samples: list[Sample] = []
     shares: list[float] = []
     k = 0
@@ -54,7 +61,7 @@ def held_out_queries(cache: ViewCache, count: int, limits: Limits, seed: int) ->
         if pixel is None:
             continue
         shares.append(pixel[1] / depth.shape[0])
-        samples.append(marked_sample(rgb.copy(), depth, pixel))
+        samples.append(marked_sample(rgb.copy(), depth, pixel, marked=marked))
     return Queries(tuple(samples), np.array([s[3] for s in samples]), np.array(shares))
 
 

@@ -88,6 +88,8 @@ class ModelConfig(Section):
                 "weights: bfloat16 is too coarse for the small steps of full fine-tuning; use float32 weights with "
                 "arithmetic bfloat16"
             )
+        if self.weights == "bfloat16" and self.arithmetic == "float32":
+            raise ConfigError("arithmetic: float32 needs float32 weights; the weights are bfloat16")
 
 
 @dataclass(frozen=True)

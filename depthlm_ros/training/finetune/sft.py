@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 
 from depthlm_ros.training.finetune.config import SftConfig
@@ -134,17 +135,17 @@ class _Loop:
         for index, batch in enumerate(window):
             last = index == len(window) - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                with accelerator.autocast():
-                    loss, _ = answer_loss(self.model, batch)
+                loss = answer_loss(self.model, batch)
                 total += loss.detach()
                 # Gradients are averaged over processes; every answer token is to count alike in the step.
                 accelerator.backward(loss * accelerator.num_processes / learnt)
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        norm = accelerator.clip_grad_norm_(parameters, self._config.optimiser.max_grad_norm)
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), self._config.optimiser.max_grad_norm)
         self._optimiser.step()
         self._schedule.step()
         self._optimiser.zero_grad()
-        return float(accelerator.reduce(total) / learnt), float(norm)
+        return float(accelerator.reduce(total) / learnt), float(
+            norm.full_tensor() if isinstance(norm, DTensor) else norm
+        )
 
     def _validate(self, log: RunLog, step: int) -> None:
         if self._validation.due(step, self._config.run.steps):

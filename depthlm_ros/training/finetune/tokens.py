@@ -77,7 +77,7 @@ class AnswerTokens:
         return inputs | {"labels": labels}
 
 
-def answer_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+def answer_loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
     """Cross-entropy of the answers, summed over their tokens.
 
     Args:
@@ -85,7 +85,7 @@ def answer_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         batch: From :meth:`AnswerTokens.collate`, on the model's device.
 
     Returns:
-        The sum, and the number of tokens in it.
+        The sum, a scalar.
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     labels = batch["labels"]
@@ -94,7 +94,6 @@ def answer_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
     kept = labels.shape[1] - first
     logits = model(**inputs, logits_to_keep=kept + 1, use_cache=False).logits
     targets = labels[:, -kept:]
-    loss = torch.nn.functional.cross_entropy(
+    return torch.nn.functional.cross_entropy(
         logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )
-    return loss, int((targets != IGNORED).sum())

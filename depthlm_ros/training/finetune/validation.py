@@ -48,7 +48,9 @@ class ModelEngine:
         deadline: float | None = None,
     ) -> list[Answer]:
         """Answer every prompt greedily; there is no deadline in training."""
-        call = BatchCall(self._model, self._encoder, max_new_tokens, tuple(stop), lambda: False)
+        call = BatchCall(
+            self._model, self._encoder, max_new_tokens, tuple(stop), lambda: False, in_training=True
+        )
         answers: list[Answer] = []
         for first in range(0, len(prompts), self._batch):
             answers += call.run(prompts[first : first + self._batch])
