@@ -33,11 +33,11 @@ def test_help_comes_without_heavy_libraries():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("mark", "estimate", "eval", "render", "demo", "config"):
+    for command in ("mark", "estimate", "eval", "card", "render", "demo", "config"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["mark", "estimate", "eval", "render", "demo", "config"])
+@pytest.mark.parametrize("command", ["mark", "estimate", "eval", "card", "render", "demo", "config"])
 def test_every_command_has_help(command):
     result = run(command, "--help")
     assert result.exit_code == 0, result.output

@@ -101,6 +101,10 @@ def test_runs_that_are_none_or_of_two_models_are_refused(tmp_path, checkpoint, m
         assert refused.exit_code == 2, refused.output
         assert "depthlm eval" in refused.output
     other = json.loads((measured[0] / "metrics.json").read_text())
+    (old / "metrics.json").write_text(json.dumps({**other, "by_canvas": [{"n": 3}]}))
+    refused = run("card", old, *common)
+    assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
+    assert "another version" in refused.output
     (old / "metrics.json").write_text(json.dumps({**other, "model": "another"}))
     two = run("card", measured[0], old, *common)
     assert two.exit_code == 2

@@ -81,11 +81,17 @@ def model_card(
         Markdown.
 
     Raises:
-        BenchmarkError: The runs are of different models.
+        BenchmarkError: The runs are of different models, or of another version of ``depthlm eval``.
     """
     models = sorted({run["model"] for run in runs})
     if len(models) != 1:
         raise BenchmarkError(f"a model card is about one model, but the runs are of {', '.join(models)}")
+    try:
+        measured = [_run(run) for run in runs]
+    except KeyError as error:
+        raise BenchmarkError(
+            f"a metrics.json lacks {error}: another version of `depthlm eval` wrote it; run it again"
+        ) from error
     parts = [
         f"# Model card: {models[0]}",
         f"Written by `{command}` from the files of the evaluations and of the checkpoint.",
@@ -96,7 +102,7 @@ def model_card(
         "## How good it is",
         "delta1 is the share of labels answered within 25 % of the truth, a label without an answer being a miss; in "
         "brackets 95 % intervals over images. `best_constant` and `oracle_image_constant` see the labels.",
-        *(_run(run) for run in runs),
+        *measured,
         "## How it was trained",
         _training(training),
         "## Limits",
