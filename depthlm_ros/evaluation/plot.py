@@ -210,7 +210,7 @@ def _sparsification(ax: Any, confidence: dict[str, Any]) -> None:
     auroc = "-" if confidence["auroc"] is None else f"{confidence['auroc']:.3f}"
     title = f"area to the oracle (AUSE) {curves['ause_delta1']:.3f}\nAUROC {auroc}"
     # The oracle climbs from delta1 on the left to 1 on the right: the corner away from it is free.
-    corner = "lower left" if confidence["delta1"] > 0.5 else "upper left"
+    corner = "lower left" if confidence["delta1"] > 0.4 else "upper left"
     ax.legend(loc=corner, title=title, alignment="left")
 
 
