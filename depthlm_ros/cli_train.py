@@ -34,7 +34,7 @@ def train(
     """Train or fine-tune a checkpoint; an interrupted run with the same options goes on by itself.
 
     RUN gets metrics.jsonl, curve.png and at the end export, a checkpoint for `depthlm eval --checkpoint`. On several
-    GPUs: accelerate launch --config_file config/accelerate_fsdp.yaml $(which depthlm) train CONFIG
+    GPUs: accelerate launch --config_file config/accelerate_fsdp.yaml -m depthlm_ros.cli train CONFIG
     """
     from depthlm_ros.training.finetune.config import SftConfig, load_recipe, recipe_of
     from depthlm_ros.training.finetune.options import read_yaml, with_settings
@@ -47,8 +47,12 @@ def train(
                 "--set is for the recipes sft and grpo; write the option into the file of an embedded run"
             )
         from depthlm_ros.training import embedded
+        from depthlm_ros.training.config import TrainingConfigError
 
-        embedded.train(config, directory, views, None)  # type: ignore[attr-defined,unused-ignore]
+        try:
+            typer.echo(str(embedded.train(config, directory, views, None)))
+        except TrainingConfigError as error:
+            raise InputError(str(error)) from error
         return
     if views is not None:
         raise InputError(

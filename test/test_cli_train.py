@@ -73,6 +73,7 @@ def test_unknown_keys_are_refused_by_name(recipe):
         ("run.steps=many", "steps: expected a whole number"),
         ("model.tune=half", "expected one of lora, full"),
         ("model.weights=bfloat16", "too coarse"),
+        ("model={tune: lora, weights: bfloat16, arithmetic: float32}", "needs float32 weights"),
         ("augment.crop_width_px=[9,3]", "least, most"),
         ("data=[]", "list of one data set or more"),
         ("data.3.weight=2", "expected a number below 1"),
@@ -115,11 +116,12 @@ def test_what_is_not_installed_is_named(recipe, monkeypatch):
 def test_an_embedded_recipe_goes_to_its_own_training(tmp_path, monkeypatch):
     embedded = pytest.importorskip("depthlm_ros.training.embedded")
     called = []
-    monkeypatch.setattr(embedded, "train", lambda *arguments: called.append(arguments), raising=False)
+    monkeypatch.setattr(embedded, "train", lambda *arguments: called.append(arguments) or Path("made"))
     path = tmp_path / "scratch.yaml"
     path.write_text("recipe: embedded\n")
     result = RUNNER.invoke(app, ["train", str(path), "--run", str(tmp_path / "run"), "--views", "cache"])
     assert result.exit_code == 0, result.output
+    assert result.output.strip() == "made"
     assert called == [(path, tmp_path / "run", Path("cache"), None)]
     assert "write the option into the file" in refused(path, "--set", "seed=1")
 

@@ -102,7 +102,7 @@ def test_a_run_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(toy, tm
             "lora_dropout": 0.2 if tune == "lora" else 0.0,
             "gradient_checkpointing": True,
         },
-        run={"steps": 20, "batch": 2, "accumulate": 2, "save_every": 5, "log_every": 5},
+        run={"steps": 20, "batch": 1, "accumulate": 2, "save_every": 5, "log_every": 5},
     )
     straight = train_sft(config, tmp_path / "straight")
     # The last state before the interruption is that of step 10; steps 11 and 12 are taken again.

@@ -106,9 +106,11 @@ class _Loop:
         since, started = first, time.monotonic()
         losses: list[float] = []
         for step in bar:
-            # Dropout is drawn anew from the step, so that a run that goes on draws what it would have drawn.
+            window = next(windows)
+            # Dropout is drawn anew from the step, so that a run that goes on draws what it would have drawn. After
+            # the data, since a loader draws from the same generator when it starts.
             torch.manual_seed(step_seed(run.seed, step, self._accelerator.process_index))
-            loss, norm = self._step(next(windows))
+            loss, norm = self._step(window)
             losses.append(loss)
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             if step % run.log_every == 0 or step == steps:
