@@ -39,7 +39,7 @@ from depthlm_ros.training.config import (  # noqa: E402
 from depthlm_ros.training.export import embedded_profile, export_checkpoint  # noqa: E402
 from depthlm_ros.training.losses import DepthHeads, answer_mask, cell_depths, pointed_tokens  # noqa: E402
 from depthlm_ros.training.model import answer_logits, build_model, tower_tokens, whiten_patches  # noqa: E402
-from depthlm_ros.training.optim import orthogonalise  # noqa: E402
+from depthlm_ros.training.optim import MuonAdamW, NamedParameters, orthogonalise  # noqa: E402
 from depthlm_ros.training.pairs import PairCache, render_pairs  # noqa: E402
 from depthlm_ros.training.patches import patch_vectors, processor_pixel_values  # noqa: E402
 from depthlm_ros.training.questions import depth_questions, motion_questions, task_questions  # noqa: E402
@@ -301,6 +301,16 @@ def test_cameras_of_cached_views_are_those_that_rendered_them():
     for seed, domain in ((3, Domain.ROBOT), (4, Domain.WIDE)):
         view = sample_view(seed, domain, focal_px=112.0)
         assert synthetic_camera(seed, domain.value, 112.0) == view.intrinsics
+
+
+def test_weights_stay_bounded_however_long_the_training(tokenizer):
+    layer = torch.nn.Linear(16, 16, bias=False)
+    stage = StageConfig(steps=10**9, muon_lr=0.05, muon_decay=0.5, warmup_steps=1)
+    optimiser = MuonAdamW([NamedParameters({"weight": layer.weight})], stage)
+    for step in range(400):
+        layer.weight.grad = torch.eye(16)  # always the same way: the worst case
+        optimiser.step(step, 0.0)
+    assert float(torch.linalg.matrix_norm(layer.weight, 2)) < 1.0 / stage.muon_decay * 1.2
 
 
 # --- the stages ------------------------------------------------------------------------------------------------

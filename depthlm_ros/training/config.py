@@ -100,6 +100,8 @@ class StageConfig:
             clock. 0 sets no limit, and only then does a seed fix the result.
         batch: Views per step.
         muon_lr: Peak rate of the matrices (Muon).
+        muon_decay: Weight decay of the matrices, times the rate per step; their spectral norms stay below about
+            its inverse.
         adam_lr: Peak rate of everything else (AdamW).
         warmup_steps: Steps of linear warm-up.
         final_lr_share: Share of the peak rate that the cosine ends at.
@@ -114,8 +116,9 @@ class StageConfig:
     steps: int
     minutes: float = 0.0
     batch: int = 48
-    muon_lr: float = 0.03
-    adam_lr: float = 3e-3
+    muon_lr: float = 0.015
+    muon_decay: float = 0.2
+    adam_lr: float = 2e-3
     warmup_steps: int = 100
     final_lr_share: float = 0.02
     frozen_share: float = 0.0

@@ -42,7 +42,8 @@ class MuonAdamW:
 
     ``torch.optim.Muon`` iterates in bfloat16, which a CPU without bfloat16 units does some 25 times slower;
     this one iterates in float32, takes equal shapes together and deals them out to the processes. Updates are
-    scaled by sqrt(max(1, rows / columns)) as in the original.
+    scaled by sqrt(max(1, rows / columns)) as in the original. Weight decay is needed: orthogonalised updates never
+    become small, and without it the weights grow with every step until nothing is learnt any more.
     """
 
     def __init__(self, groups: Iterable[NamedParameters], stage: StageConfig) -> None:
@@ -103,7 +104,9 @@ class MuonAdamW:
         sum_over_processes(list(updates.values()))
         for name, update in updates.items():
             parameter, (rows, columns) = self._parameters[name], update.shape
-            size = self._stage.muon_lr * scale * math.sqrt(max(1.0, rows / columns)) * self._share[name]
+            rate = self._stage.muon_lr * scale * self._share[name]
+            size = rate * math.sqrt(max(1.0, rows / columns))
+            parameter.mul_(1.0 - rate * self._stage.muon_decay)
             if parameter.ndim == 2:
                 parameter.add_(update, alpha=-size)
             else:  # both halves along time see the same patch: each takes half of the step of their sum
