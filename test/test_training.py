@@ -303,14 +303,15 @@ def test_cameras_of_cached_views_are_those_that_rendered_them():
         assert synthetic_camera(seed, domain.value, 112.0) == view.intrinsics
 
 
-def test_weights_stay_bounded_however_long_the_training(tokenizer):
-    layer = torch.nn.Linear(16, 16, bias=False)
+def test_weights_stay_bounded_however_long_the_training():
+    layer = torch.nn.Linear(16, 16)
     stage = StageConfig(steps=10**9, muon_lr=0.05, muon_decay=0.5, warmup_steps=1)
-    optimiser = MuonAdamW([NamedParameters({"weight": layer.weight})], stage)
+    optimiser = MuonAdamW([NamedParameters(dict(layer.named_parameters()))], stage)
     for step in range(400):
         layer.weight.grad = torch.eye(16)  # always the same way: the worst case
         optimiser.step(step, 0.0)
-    assert float(torch.linalg.matrix_norm(layer.weight, 2)) < 1.0 / stage.muon_decay * 1.2
+    # An orthogonalised update has singular values of at most about 1.2.
+    assert float(torch.linalg.matrix_norm(layer.weight, 2)) < 1.25 / stage.muon_decay
 
 
 # --- the stages ------------------------------------------------------------------------------------------------
