@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.fsdp import FSDPModule
+
 from depthlm_ros.engines.base import Answer, Prompt
 from depthlm_ros.engines.transformers import BatchCall
 from depthlm_ros.estimator import DepthEstimator
@@ -53,6 +55,9 @@ class ModelEngine:
         )
         answers: list[Answer] = []
         for first in range(0, len(prompts), self._batch):
+            if isinstance(self._model, FSDPModule):
+                # transformers encodes the images outside of the model's own forward, which would gather these.
+                self._model.unshard()
             answers += call.run(prompts[first : first + self._batch])
         return answers
 
