@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -36,6 +37,7 @@ from depthlm_ros.training.config import (  # noqa: E402
     TrainingConfig,
     TrainingConfigError,
 )
+from depthlm_ros.training.curve import draw_curve, read_metrics  # noqa: E402
 from depthlm_ros.training.export import embedded_profile, export_checkpoint  # noqa: E402
 from depthlm_ros.training.losses import DepthHeads, answer_mask, cell_depths, pointed_tokens  # noqa: E402
 from depthlm_ros.training.model import answer_logits, build_model, tower_tokens, whiten_patches  # noqa: E402
@@ -325,6 +327,11 @@ def test_both_stages_learn_and_the_export_answers(cache, tokenizer, tmp_path):
     for stage in ("vision", "text"):
         first, *_, last = losses(tmp_path, stage)
         assert last < first
+    seen = [record["views"] for record in read_metrics(tmp_path, config)]
+    assert seen == sorted(seen)
+    assert seen[-1] == 16 * (20 + 20)
+    draw_curve(tmp_path, config)
+    assert cv2.imread(str(tmp_path / "curve.png")).shape[2] == 3
     export_checkpoint(trainer.model.eval(), trainer.tokenizer, config, tmp_path / "export")
     model, loaded, processor = load_checkpoint(tmp_path / "export")
     assert load_profile(tmp_path / "export").canonical_focal_px == 112.0

@@ -20,6 +20,7 @@ from depthlm_ros.training.answering import ask, load_checkpoint, make_processor
 from depthlm_ros.training.augment import Limits
 from depthlm_ros.training.calibrate import fit_calibration
 from depthlm_ros.training.config import TrainingConfig, load_training_config
+from depthlm_ros.training.curve import METRICS_FILE, draw_curve
 from depthlm_ros.training.distributed import launch
 from depthlm_ros.training.export import (
     embedded_profile,
@@ -127,6 +128,7 @@ class Monitor:
 
     def __call__(self, trainer: Trainer) -> dict[str, Any]:
         """Score the model as it is."""
+        draw_curve(self._run, self._config)
         model = trainer.model.eval()
         record: dict[str, Any] = {}
         for domain, queries in self._queries.items():
@@ -226,11 +228,12 @@ def finish(config: TrainingConfig, run: Path, views: Path, output: Path, sampler
             "vision": round(progress.vision_s / 60, 1),
             "text": round(progress.text_s / 60, 1),
         },
-        "last_losses": last_losses(run / "metrics.jsonl"),
+        "last_losses": last_losses(run / METRICS_FILE),
         "validation": validation,
         "test": test,
         "recipe": config.as_dict(),
     }
+    draw_curve(run, config)
     write_record(record, output)
     write_model_card(record, output)
     print(json.dumps({"validation": validation, "test": test}, indent=2), flush=True)
