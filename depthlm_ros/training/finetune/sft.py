@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -98,7 +99,8 @@ class _Loop:
         steps, run, first = self._config.run.steps, self._config.run, self._done
         main = self._accelerator.is_main_process
         log = RunLog(self._run, first, writes=main)
-        if not first:
+        # A sharded model must have been trained once before parts of it can run alone, as in generation.
+        if not first and not isinstance(self.model, FSDPModule):
             self._validate(log, 0)
         windows = self._windows(first)
         self.model.train()
