@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ def render_pairs(folder: Path, seed: int, count: int, sampler: PairSampler, proc
 
 
 def _render_shard(folder: Path, seed: int, sampler: PairSampler, shard: int) -> None:
-    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    arrays: dict[str, Any] = {}
     for k in range(SHARD_PAIRS):
         number = shard * SHARD_PAIRS + k
         first, second, motion = sampler(seed + number, "robot" if number % 2 == 0 else "wide")
