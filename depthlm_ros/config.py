@@ -4,80 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-EMBEDDED = "embedded"
-"""The value of ``engine.checkpoint`` that names the checkpoint inside this package."""
+from depthlm_ros.config_engine import EMBEDDED, EngineConfig
+from depthlm_ros.config_options import ConfigError, Section, checked, option
 
-_HUGE = 10**300
-"""Whole numbers beyond it do not fit into a float; every range ends far below."""
-
-
-class ConfigError(ValueError):
-    """A configuration key or value is refused; the message says what was expected, what came, what to do."""
-
-
-def option(
-    default: Any,
-    description: str,
-    *,
-    unit: str = "",
-    choices: tuple[str, ...] = (),
-    low: float | None = None,
-    high: float | None = None,
-    live: bool = False,
-) -> Any:
-    """Declare one option of a configuration section.
-
-    Args:
-        default: The default, whose type is the option's type (str, int, float, bool, or a tuple of int).
-        description: One sentence for people.
-        unit: Unit of a number.
-        choices: The allowed values of a string.
-        low: The smallest allowed number.
-        high: The largest allowed number.
-        live: Whether a running node can change it.
-    """
-    metadata = {
-        "description": description,
-        "unit": unit,
-        "choices": choices,
-        "low": low,
-        "high": high,
-        "live": live,
-    }
-    return field(default=default, metadata=metadata)
-
-
-class _Section:
-    """A section checks each of its values against the declaration when it is made."""
-
-    def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = checked(spec, getattr(self, spec.name))
-            object.__setattr__(self, spec.name, value)
+__all__ = [
+    "EMBEDDED",
+    "CameraConfig",
+    "ConfigError",
+    "DepthLMConfig",
+    "EngineConfig",
+    "LifecycleConfig",
+    "ObstaclesConfig",
+    "SamplingConfig",
+    "StreamConfig",
+    "checked",
+    "flatten",
+    "from_flat",
+    "option",
+    "options",
+]
 
 
 @dataclass(frozen=True)
-class EngineConfig(_Section):
-    """What runs the model."""
-
-    name: str = option("transformers", "Engine that runs the model.", choices=("transformers",))
-    checkpoint: str = option(
-        EMBEDDED, "Directory of a Hugging Face checkpoint, or 'embedded' for the one in this package."
-    )
-    profile: str = option("", "Built-in checkpoint profile to use instead of the directory's depthlm.json.")
-    device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
-    dtype: str = option("float32", "Arithmetic of the model.", choices=("float32", "bfloat16", "float16"))
-    batch_size: int = option(32, "Queries that are answered at once.", low=1, high=4096)
-    threads: int = option(0, "CPU threads of the model; 0 leaves the library's choice.", low=0, high=1024)
-
-
-@dataclass(frozen=True)
-class CameraConfig(_Section):
+class CameraConfig(Section):
     """How images are understood."""
 
     image_kind: str = option(
@@ -92,7 +45,7 @@ class CameraConfig(_Section):
 
 
 @dataclass(frozen=True)
-class SamplingConfig(_Section):
+class SamplingConfig(Section):
     """Which pixels of a frame are asked, in which order."""
 
     method: str = option("grid", "How pixels are chosen.", choices=("grid", "gradient", "roi"), live=True)
@@ -118,7 +71,7 @@ class SamplingConfig(_Section):
 
 
 @dataclass(frozen=True)
-class StreamConfig(_Section):
+class StreamConfig(Section):
     """How the node takes frames and what it refuses to publish."""
 
     transport: str = option("raw", "Image transport.", choices=("raw", "compressed"))
@@ -145,7 +98,7 @@ class StreamConfig(_Section):
 
 
 @dataclass(frozen=True)
-class ObstaclesConfig(_Section):
+class ObstaclesConfig(Section):
     """Which points count as obstacles for Nav2."""
 
     min_range_m: float = option(0.2, "Nearer points are left out.", unit="m", low=0.0, high=1e3, live=True)
@@ -165,7 +118,7 @@ class ObstaclesConfig(_Section):
 
 
 @dataclass(frozen=True)
-class LifecycleConfig(_Section):
+class LifecycleConfig(Section):
     """Who brings the node to active."""
 
     autostart: bool = option(
@@ -183,44 +136,6 @@ class DepthLMConfig:
     stream: StreamConfig = field(default_factory=StreamConfig)
     obstacles: ObstaclesConfig = field(default_factory=ObstaclesConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
-
-
-_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
-    """Check one value against its declaration and return it in the declared type.
-
-    Raises:
-        ConfigError: Type, choice or range does not fit.
-    """
-    default, rules = spec.default, spec.metadata
-
-    def refuse(expected: str) -> ConfigError:
-        return ConfigError(f"{spec.name}: expected {expected}, got {value!r}")
-
-    if isinstance(default, tuple):
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise refuse("a list of whole numbers")
-        items = tuple(value)
-        if not all(isinstance(x, int) and not isinstance(x, bool) for x in items):
-            raise refuse("a list of whole numbers")
-        return items
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(max(-_HUGE, min(value, _HUGE)))
-    if type(value) is not type(default):
-        raise refuse(_TYPE_NAMES[type(default)])
-    if rules["choices"] and value not in rules["choices"]:
-        raise refuse(f"one of {', '.join(rules['choices'])}")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low, high = rules["low"], rules["high"]
-        if (
-            (isinstance(value, float) and not math.isfinite(value))
-            or (low is not None and value < low)
-            or (high is not None and value > high)
-        ):
-            raise refuse(f"a number from {low} to {high}")
-    return value
 
 
 def options() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
