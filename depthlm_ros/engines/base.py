@@ -132,6 +132,13 @@ class VlmEngine(Protocol):
         """A short name of what answers, for messages and logs."""
         ...
 
+    def details(self) -> dict[str, str]:
+        """What a person who looks at the running engine wants to know, as {short name: text}, for diagnostics.
+
+        May be called from any thread at any time, also while ``generate`` runs; never holds a secret.
+        """
+        ...
+
     def __enter__(self) -> VlmEngine:
         """Start the engine.
 

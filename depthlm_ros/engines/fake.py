@@ -44,6 +44,10 @@ class FakeEngine:
         """A name that says that nothing here is real."""
         return "fake (scripted answers, for tests)"
 
+    def details(self) -> dict[str, str]:
+        """How often it was asked."""
+        return {"generate_calls": str(self.generate_calls)}
+
     def __enter__(self) -> FakeEngine:
         """Start, which does nothing but count."""
         self.entered += 1

@@ -93,6 +93,10 @@ class TransformersEngine:
         """The model's name and architecture, known before the engine is started."""
         return name_of(self._checkpoint, read_json(self._checkpoint / "config.json"))
 
+    def details(self) -> dict[str, str]:
+        """Where and in which arithmetic the model runs; see :meth:`VlmEngine.details`."""
+        return {"device": str(self._device or self._device_name), "dtype": self._dtype}
+
     def __enter__(self) -> TransformersEngine:
         """Load the checkpoint.
 

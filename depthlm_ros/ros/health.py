@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -99,7 +99,13 @@ class Health:
             }
 
     def diagnostics(
-        self, stamp: Time, name: str, state: str, stall_s: float, silence_s: float
+        self,
+        stamp: Time,
+        name: str,
+        state: str,
+        stall_s: float,
+        silence_s: float,
+        engine: Mapping[str, str] | None = None,
     ) -> DiagnosticArray:
         """A DiagnosticArray with one status: level, one sentence, and every counter.
 
@@ -109,9 +115,11 @@ class Health:
             state: The lifecycle state's label.
             stall_s: Without a frame for this long the camera counts as stalled.
             silence_s: Without an answered frame for this long, while frames arrive, something is wrong.
+            engine: What the engine says of itself, if there is one.
         """
         now = time.monotonic()
         values = {"state": state, **{k: str(n) for k, n in self.counters().items()}}
+        values.update({f"engine/{k}": text for k, text in (engine or {}).items()})
         with self._lock:
             values.update({f"dropped/{k}": str(n) for k, n in self.dropped.items()})
             values.update({f"failed_points/{k}": str(n) for k, n in self.failed_points.items()})

@@ -223,7 +223,10 @@ class DepthLMNode(LifecycleNode):  # type: ignore[misc]
         name = f"{self.get_fully_qualified_name()[1:]}: depth"
         stamp = self.get_clock().now().to_msg()
         silence_s = max(stream.stall_s, stream.max_age_s)
-        self._diagnostics.publish(self.health.diagnostics(stamp, name, state, stream.stall_s, silence_s))
+        loaded = self._engine
+        engine = loaded.estimator.engine.details() if loaded else None
+        status = self.health.diagnostics(stamp, name, state, stream.stall_s, silence_s, engine)
+        self._diagnostics.publish(status)
         if active:
             self._say_what_is_missing(stream.stall_s)
 

@@ -114,3 +114,11 @@ def test_the_engines_own_words_are_logged(clock: Clock) -> None:
     health = Health(said.append)
     health.answered_frame(replace(sparse(OK, NO_NUMBER), error="the logits are not finite"), 0.1)
     assert "the logits are not finite" in said[0]
+
+
+def test_what_the_engine_says_of_itself_stands_beside_the_counters(clock: Clock) -> None:
+    health = Health(lambda text: None)
+    array = health.diagnostics(Time(), "n", "active", 2.0, 5.0, {"server/0": "http://gpu:8000 answering"})
+    values = {value.key: value.value for value in array.status[0].values}
+    assert values["engine/server/0"] == "http://gpu:8000 answering"
+    assert values["state"] == "active"
