@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,8 @@ from depthlm_ros.geometry import SparseDepth, rays
 from depthlm_ros.spatial.request import SpatialRequest
 from depthlm_ros.spatial.tasks import SpatialTask
 
-_BAND = 0.25
-"""Confidence speaks of errors within this share of the truth, as everywhere in this package."""
+_RATIO = 1.25
+"""Confidence speaks of answers within this factor of the truth, as everywhere in this package (delta1)."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Measured:
     Attributes:
         value: In the task's unit.
         sigma: 1-sigma uncertainty in the same unit; NaN where unknown.
-        confidence: Probability that the value is within 25 % of the truth; NaN where unknown.
+        confidence: Probability that value and truth differ by less than a factor of 1.25; NaN where unknown.
     """
 
     value: float
@@ -64,7 +65,10 @@ def _two_points(
 
 
 def normal_confidence(value: float, sigma: float) -> float:
-    """Probability that a normal error stays within 25 % of the value: erf(0.25 value / (sqrt(2) sigma)).
+    """Probability that a number is within a factor of 1.25 of the truth, were its error normal.
+
+    The truth is then normal about the value, and 0.8 value < truth < 1.25 value has the probability
+    Phi(0.25 value / sigma) - Phi(-0.2 value / sigma).
 
     Args:
         value: The number, 0 or greater.
@@ -72,4 +76,7 @@ def normal_confidence(value: float, sigma: float) -> float:
     """
     if math.isnan(sigma):
         return math.nan
-    return math.erf(_BAND * value / (math.sqrt(2.0) * sigma)) if sigma > 0.0 else 1.0
+    if sigma == 0.0:
+        return 1.0
+    error = NormalDist(0.0, sigma)
+    return error.cdf((_RATIO - 1.0) * value) - error.cdf((1.0 / _RATIO - 1.0) * value)
