@@ -55,8 +55,6 @@ class DataConfig:
         train_seed: First scene seed of the training views.
         validation_seed: First scene seed of the validation views (curves and calibration).
         validation_views: Validation views per domain.
-        test_seed: First scene seed of the test views; looked at once, after training.
-        test_views: Test views per domain.
         render_processes: Processes that render the cache.
         min_depth_m: Nearest depth that is asked about.
         max_depth_m: Farthest depth that is asked about.
@@ -64,6 +62,7 @@ class DataConfig:
             augmentation); the others are whole views, which is what the finished model sees.
         look_share: Share of training views whose exposure, colour, sharpness, noise or compression is changed.
         labels_per_view: Pixels per training view, and per its mirror image, that are ever asked about; 0 for all.
+            Needs ``crop_share`` 0.
         task_share: Share of the text stage's batches that ask the spatial tasks about points.
         motion_share: Share of the text stage's batches that ask for the camera's motion between two views.
         pairs_seed: First scene seed of the pairs of views for that.
@@ -76,8 +75,6 @@ class DataConfig:
     train_seed: int = 1_000_000
     validation_seed: int = 8_000_000
     validation_views: int = 800
-    test_seed: int = 9_000_000
-    test_views: int = 800
     render_processes: int = 2
     min_depth_m: float = 0.1
     max_depth_m: float = 80.0
@@ -88,6 +85,13 @@ class DataConfig:
     motion_share: float = 0.0
     pairs_seed: int = 7_000_000
     train_pairs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.labels_per_view and self.crop_share > 0.0:
+            raise TrainingConfigError(
+                f"data.labels_per_view {self.labels_per_view} needs data.crop_share 0, got {self.crop_share}: which "
+                "pixels a crop asks about depends on where it lies"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from depthlm_ros.training.config import TrainingConfig
+from depthlm_ros.training.log import read_log
 
-METRICS_FILE = "metrics.jsonl"
 CURVE_FILE = "curve.png"
 
 _LOSSES = (
@@ -28,10 +27,7 @@ _SMOOTHED = 20
 
 def read_metrics(run: Path, config: TrainingConfig) -> list[dict[str, Any]]:
     """The lines of a run's log with ``views``: how many views both stages had seen."""
-    path = run / METRICS_FILE
-    if not path.is_file():
-        return []
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    records = read_log(run)
     first = max((r["step"] for r in records if r["stage"] == "vision"), default=0) * config.vision.batch
     for record in records:
         text = record["stage"] == "text"
@@ -74,6 +70,6 @@ def draw_curve(run: Path, config: TrainingConfig) -> None:
         axes.grid(alpha=0.3)
         if boundary:
             axes.axvline(boundary[0], color="0.5", linewidth=1.0, linestyle=":")
-        if axes.lines:
+        if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
     figure.savefig(run / CURVE_FILE, dpi=120)

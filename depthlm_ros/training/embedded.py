@@ -1,7 +1,7 @@
 """Train the embedded checkpoint: ``depthlm train config/train_embedded.yaml``.
 
-Renders what the cache lacks, trains both stages (taking up an interrupted run), exports, calibrates on
-held-out scenes and scores once on test scenes.
+Renders what the cache lacks, trains both stages (taking up an interrupted run), exports, and calibrates on
+validation scenes. How good the checkpoint is, is measured apart, by `depthlm eval` on scenes never seen here.
 """
 
 from __future__ import annotations
@@ -20,26 +20,24 @@ from depthlm_ros.training.answering import ask, load_checkpoint, make_processor
 from depthlm_ros.training.augment import Limits
 from depthlm_ros.training.calibrate import fit_calibration
 from depthlm_ros.training.config import TrainingConfig, load_training_config
-from depthlm_ros.training.curve import METRICS_FILE, draw_curve
+from depthlm_ros.training.curve import draw_curve
 from depthlm_ros.training.distributed import launch
 from depthlm_ros.training.export import (
     embedded_profile,
     export_checkpoint,
-    write_model_card,
     write_profile,
     write_record,
 )
+from depthlm_ros.training.log import last_losses
 from depthlm_ros.training.model import parameter_count
 from depthlm_ros.training.pairs import PairCache, render_pairs, synthetic_pair
 from depthlm_ros.training.questions import MARKER
 from depthlm_ros.training.stages import Trainer
 from depthlm_ros.training.validation import (
     Queries,
-    asked_depths,
     held_out_queries,
     score,
     tower_score,
-    trivial_predictors,
 )
 from depthlm_ros.training.views import Sampler, ViewCache, ViewSet, render_set, synthetic_view
 
@@ -47,21 +45,17 @@ _DOMAINS = ("robot", "wide")
 _PAIRS = "train_pairs"
 _CURVE_QUERIES = 240
 _PARTIAL_QUERIES = 400
-_TRIVIAL_FIT_QUERIES = 12000
 
 
 def view_sets(config: TrainingConfig) -> dict[str, ViewSet]:
-    """The views of a recipe: training, and per domain validation and test."""
+    """The views of a recipe: training, and per domain validation."""
     data = config.data
-    sets = {"train": ViewSet("train", data.train_seed, data.train_views, data.robot_share)}
+    focal = data.canonical_focal_px
+    sets = {"train": ViewSet("train", data.train_seed, data.train_views, data.robot_share, focal)}
     for offset, domain in enumerate(_DOMAINS):
         share = 1.0 if domain == "robot" else 0.0
-        for split, seed, count in (
-            ("validation", data.validation_seed, data.validation_views),
-            ("test", data.test_seed, data.test_views),
-        ):
-            name = f"{split}_{domain}"
-            sets[name] = ViewSet(name, seed + offset * 100_000, count, share)
+        seed, name = data.validation_seed + offset * 100_000, f"validation_{domain}"
+        sets[name] = ViewSet(name, seed, data.validation_views, share, focal)
     return sets
 
 
@@ -86,19 +80,25 @@ def train(config_path: Path, run: Path, views: Path | None = None, output: Path 
     prepare(config, views, sampler)
     run.mkdir(parents=True, exist_ok=True)
     launch(config.workers, work, config, run, views)
-    finish(config, run, views, output, sampler)
+    finish(config, run, views, output)
     return output
 
 
 def prepare(config: TrainingConfig, views: Path, sampler: Sampler) -> None:
-    """Render the training and validation views that the cache lacks; the test views wait for the end."""
-    for name, view_set in view_sets(config).items():
-        if not name.startswith("test"):
-            render_set(view_set, views, sampler, config.data.render_processes)
+    """Render the views and pairs that the cache lacks."""
+    for view_set in view_sets(config).values():
+        render_set(view_set, views, sampler, config.data.render_processes)
     data = config.data
     if data.train_pairs:
         pair_sampler = partial(synthetic_pair, focal_px=data.canonical_focal_px)
-        render_pairs(views / _PAIRS, data.pairs_seed, data.train_pairs, pair_sampler, data.render_processes)
+        render_pairs(
+            views / _PAIRS,
+            data.pairs_seed,
+            data.train_pairs,
+            data.canonical_focal_px,
+            pair_sampler,
+            data.render_processes,
+        )
 
 
 def train_pairs(config: TrainingConfig, views: Path) -> PairCache | None:
@@ -154,14 +154,10 @@ def validation_queries(
     config: TrainingConfig, sets: dict[str, ViewSet], views: Path, domain: str, count: int
 ) -> Queries:
     """Queries of one domain's validation views."""
-    return _queries(config, sets[f"validation_{domain}"], views, count)
-
-
-def _queries(config: TrainingConfig, view_set: ViewSet, views: Path, count: int) -> Queries:
+    view_set = sets[f"validation_{domain}"]
     limits = Limits(config.data.min_depth_m, config.data.max_depth_m)
-    marked = config.pixel_reference == MARKER
     cache = ViewCache(views / view_set.name, view_set.count)
-    return held_out_queries(cache, count, limits, view_set.seed, marked=marked)
+    return held_out_queries(cache, count, limits, view_set.seed, marked=config.pixel_reference == MARKER)
 
 
 def calibrate(config: TrainingConfig, directory: Path, views: Path, count: int) -> dict[str, Any]:
@@ -197,28 +193,12 @@ def calibrate(config: TrainingConfig, directory: Path, views: Path, count: int) 
     return scores
 
 
-def finish(config: TrainingConfig, run: Path, views: Path, output: Path, sampler: Sampler) -> None:
-    """Export the trained model, calibrate it, score it on the test scenes and write the record."""
+def finish(config: TrainingConfig, run: Path, views: Path, output: Path) -> None:
+    """Export the trained model, calibrate it, and write the record of how it was made."""
     torch.set_num_threads(1)  # more lose time to each other on a busy machine, and gain little at this size
-    sets = view_sets(config)
     train_cache = ViewCache(views / "train", config.data.train_views)
     trainer = Trainer(config, run, train_cache, pairs=train_pairs(config, views))
     export_checkpoint(trainer.model.eval(), trainer.tokenizer, config, output)
-    validation = calibrate(config, output, views, config.calibration_queries)
-    model, tokenizer, processor = load_checkpoint(output)
-    limits = Limits(config.data.min_depth_m, config.data.max_depth_m)
-    for domain in _DOMAINS:
-        render_set(sets[f"test_{domain}"], views, sampler, config.data.render_processes)
-    train = asked_depths(train_cache, _TRIVIAL_FIT_QUERIES, limits, config.data.train_seed)
-    test: dict[str, Any] = {}
-    for domain in _DOMAINS:
-        queries = _queries(config, sets[f"test_{domain}"], views, config.data.test_views)
-        answers = ask(model, tokenizer, processor, queries, embedded_profile(config))
-        test[domain] = {
-            **score(answers, queries),
-            "trivial": trivial_predictors(train, queries),
-            "tower": tower_score(trainer.model.model.visual, trainer.heads, queries, config.model.patch_px),
-        }
     progress = trainer.progress
     record = {
         "parameters": parameter_count(trainer.model),
@@ -228,25 +208,10 @@ def finish(config: TrainingConfig, run: Path, views: Path, output: Path, sampler
             "vision": round(progress.vision_s / 60, 1),
             "text": round(progress.text_s / 60, 1),
         },
-        "last_losses": last_losses(run / METRICS_FILE),
-        "validation": validation,
-        "test": test,
+        "last_losses": last_losses(run),
+        "validation": calibrate(config, output, views, config.calibration_queries),
         "recipe": config.as_dict(),
     }
     draw_curve(run, config)
     write_record(record, output)
-    write_model_card(record, output)
-    print(json.dumps({"validation": validation, "test": test}, indent=2), flush=True)
-
-
-def last_losses(path: Path) -> dict[str, Any]:
-    """The last logged losses of each stage."""
-    found: dict[str, Any] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if "loss" in record:
-                found[record["stage"]] = {
-                    k: v for k, v in record.items() if k not in ("stage", "done", "vision_s", "text_s")
-                }
-    return found
+    print(json.dumps({"validation": record["validation"]}, indent=2), flush=True)

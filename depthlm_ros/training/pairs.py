@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from depthlm_ros.spatial.motion import CameraMotion
+from depthlm_ros.training.views import MANIFEST, write_manifest
 
 SHARD_PAIRS = 100
 
@@ -32,17 +33,25 @@ def synthetic_pair(seed: int, domain: str, focal_px: float) -> Pair:
     return first.rgb, second.rgb, pair_motion(first, second)
 
 
-def render_pairs(folder: Path, seed: int, count: int, sampler: PairSampler, processes: int) -> None:
+def render_pairs(
+    folder: Path, seed: int, count: int, focal_px: float, sampler: PairSampler, processes: int
+) -> None:
     """Render the pairs that a cache lacks: seeds ``seed`` and up, half robot and half wide.
 
     Args:
         folder: The cache; made if missing. Finished shards stay.
         seed: Seed of the first pair.
         count: Pairs, rounded up to whole shards.
+        focal_px: Focal length that ``sampler`` renders with; kept in the manifest.
         sampler: What renders; must be picklable when ``processes`` > 1.
         processes: Processes that render.
+
+    Raises:
+        ValueError: The folder holds pairs of other seeds or focal length.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    record = {"pairs_seed": seed, "focal_px": focal_px, "shard_pairs": SHARD_PAIRS}
+    write_manifest(folder / MANIFEST, record)
     shards = range(-(-count // SHARD_PAIRS))
     missing = [shard for shard in shards if not (folder / f"{shard:05d}.npz").exists()]
     work = partial(_render_shard, folder, seed, sampler)

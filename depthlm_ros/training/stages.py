@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from depthlm_ros.synthetic import Intrinsics
 from depthlm_ros.training.augment import Batch, Limits, Variety, training_batch
 from depthlm_ros.training.config import StageConfig, TrainingConfig
 from depthlm_ros.training.distributed import average_gradients
+from depthlm_ros.training.log import append_log, trim_log
 from depthlm_ros.training.losses import DepthHeads, answer_loss, as_plain, vision_loss
 from depthlm_ros.training.model import (
     build_model,
@@ -100,10 +100,12 @@ class Trainer:
         )
         self._pairs = pairs
         self._block = torch.compile(tower_block, dynamic=True) if config.compile else tower_block
-        saved = load_state(self.state_path)
+        saved = load_state(self.state_path, config.as_dict())
         if saved is not None:
             self.progress, tensors = saved
             self._load(tensors)
+            if rank == 0:
+                trim_log(run, self.progress)
         else:
             side = 2 * config.model.patch_px
             whole = [k for k in range(len(cache)) if not (cache.sizes[k] % side).any()][:_WHITENING_VIEWS]
@@ -181,7 +183,11 @@ class Trainer:
 
     def _vision_step(self, stage: StageConfig, done: float, shared: Rng, own: Rng) -> Loss:
         batch = self._views(stage, shared, own)
-        tokens = tower_tokens(self.model.model.visual, batch.views, self._block)
+        return self._depth_loss(tower_tokens(self.model.model.visual, batch.views, self._block), batch, stage)
+
+    def _depth_loss(self, tokens: Tensor, batch: Batch, stage: StageConfig) -> Loss:
+        if self.config.pixel_reference == TEXT:  # no arrow is drawn, so none can be found
+            stage = dataclasses.replace(stage, pointing_weight=0.0)
         return vision_loss(self.heads, tokens, batch, self.limits, self.config.model.patch_px, stage)
 
     def _text_step(self, stage: StageConfig, done: float, shared: Rng, own: Rng) -> Loss:
@@ -193,10 +199,7 @@ class Trainer:
         if asked.depth is None:
             return loss, {}
         if not frozen:
-            if self.config.pixel_reference == TEXT:
-                stage = dataclasses.replace(stage, pointing_weight=0.0)
-            patch_px = self.config.model.patch_px
-            auxiliary, more = vision_loss(self.heads, tokens, asked.depth, self.limits, patch_px, stage)
+            auxiliary, more = self._depth_loss(tokens, asked.depth, stage)
             loss, parts = loss + auxiliary, {**more, **parts}
         return loss, parts
 
@@ -208,8 +211,7 @@ class Trainer:
     def _questions(self, stage: StageConfig, shared: Rng, own: Rng) -> Questions:
         size, kind = stage.batch // self._workers, shared.random()
         data = self.config.data
-        if kind < data.motion_share:
-            assert self._pairs is not None
+        if kind < data.motion_share and self._pairs is not None:
             # Two views each: half as many questions for about the same time.
             return motion_questions(self._pairs, size // 2, self._variety, shared, own)
         if kind < data.motion_share + data.task_share:
@@ -228,7 +230,7 @@ class Trainer:
         tensors |= self._head_parameters()
         if optimiser is not None:
             tensors |= {f"optimiser.{n}": t for n, t in optimiser.state().items()}
-        save_state(self.state_path, self.progress, tensors)
+        save_state(self.state_path, self.progress, tensors, self.config.as_dict())
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
@@ -240,9 +242,7 @@ class Trainer:
         self._memory = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
 
     def _log(self, record: dict[str, Any]) -> None:
-        line = {**dataclasses.asdict(self.progress), **record}
-        with (self._run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_log(self._run, self.progress, record)
 
 
 def share_done(stage: StageConfig, steps: int, seconds: float) -> float:

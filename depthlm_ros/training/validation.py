@@ -8,16 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from depthlm_ros.evaluation.confidence import auroc
 from depthlm_ros.evaluation.metrics import within_delta1
 from depthlm_ros.training.answering import Answers
 from depthlm_ros.training.augment import Batch, Limits, Sample, collate, draw_query, marked_sample
-from depthlm_ros.training.calibrate import area_under_curve
 from depthlm_ros.training.losses import DepthHeads, pointed_tokens, within_quarter
 from depthlm_ros.training.model import tower_tokens
 from depthlm_ros.training.views import ViewCache
-
-_ROWS = 24
-_CANDIDATES = np.exp(np.linspace(np.log(0.1), np.log(80.0), 300))
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,12 +26,10 @@ class Queries:
     Attributes:
         samples: Views, marked or not, as :func:`depthlm_ros.training.augment.marked_sample` makes them.
         truth: Metres, shape (N,).
-        height_share: Row of the pixel as a share of the view's height, shape (N,).
     """
 
     samples: tuple[Sample, ...]
     truth: Floats
-    height_share: Floats
 
     @property
     def pixels(self) -> list[tuple[int, int]]:
@@ -52,7 +47,6 @@ def held_out_queries(
 ) -> Queries:
     """Ask ``count`` pixels of unchanged views, spread evenly over the views; ``marked`` by arrows."""
     samples: list[Sample] = []
-    shares: list[float] = []
     k = 0
     while len(samples) < count:
         rgb, depth = cache[k % len(cache)]
@@ -60,24 +54,11 @@ def held_out_queries(
         k += 1
         if pixel is None:
             continue
-        shares.append(pixel[1] / depth.shape[0])
         samples.append(marked_sample(rgb.copy(), depth, pixel, marked=marked))
-    return Queries(tuple(samples), np.array([s[3] for s in samples]), np.array(shares))
+    return Queries(tuple(samples), np.array([s[3] for s in samples]))
 
 
-def asked_depths(cache: ViewCache, count: int, limits: Limits, seed: int) -> tuple[Floats, Floats]:
-    """Depths in metres and heights in the picture (0 to 1) of ``count`` pixels, without keeping the views."""
-    truth, shares = [], []
-    for k in range(count):
-        _, depth = cache[k % len(cache)]
-        pixel = draw_query(depth, limits, np.random.default_rng([seed, k]))
-        if pixel is not None:
-            truth.append(float(depth[pixel[1], pixel[0]]))
-            shares.append(pixel[1] / depth.shape[0])
-    return np.array(truth), np.array(shares)
-
-
-def score(answers: Answers, queries: Queries) -> dict[str, float]:
+def score(answers: Answers, queries: Queries) -> dict[str, float | None]:
     """delta1, relative error, parse failures and how well the probability tells right from wrong."""
     known = np.isfinite(answers.metres)
     hit = within_delta1(queries.truth, answers.metres)
@@ -87,35 +68,7 @@ def score(answers: Answers, queries: Queries) -> dict[str, float]:
         "delta1": round(float(hit.mean()), 4),
         "abs_rel_median": round(float(np.median(relative)), 4) if known.any() else float("nan"),
         "no_answer": round(float(1.0 - known.mean()), 4),
-        "auroc": round(area_under_curve(answers.probability[known], hit[known]), 4),
-    }
-
-
-def best_constant(truth: Floats) -> float:
-    """The constant with the highest delta1, in metres."""
-    shares = [within_delta1(truth, np.full_like(truth, c)).mean() for c in _CANDIDATES]
-    return float(_CANDIDATES[np.argmax(shares)])
-
-
-def trivial_predictors(train: tuple[Floats, Floats], held_out: Queries) -> dict[str, float]:
-    """delta1 of predictors that do not look at the picture.
-
-    ``constant`` always says one number; ``row`` says one number per height in the picture.
-
-    Args:
-        train: Depths and heights that they are fitted on, from :func:`asked_depths`.
-        held_out: Queries that they are scored on.
-    """
-    truth, height_share = train
-    constant = np.full_like(held_out.truth, best_constant(truth))
-    rows = np.minimum((height_share * _ROWS).astype(int), _ROWS - 1)
-    table = np.full(_ROWS, constant[0])
-    for row in np.unique(rows):
-        table[row] = best_constant(truth[rows == row])
-    by_row = table[np.minimum((held_out.height_share * _ROWS).astype(int), _ROWS - 1)]
-    return {
-        "constant": round(float(within_delta1(held_out.truth, constant).mean()), 4),
-        "row": round(float(within_delta1(held_out.truth, by_row).mean()), 4),
+        "auroc": auroc(answers.probability[known], hit[known]),
     }
 
 

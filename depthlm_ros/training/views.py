@@ -18,6 +18,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from depthlm_ros import synthetic
 from depthlm_ros.synthetic import Intrinsics
 
+MANIFEST = "manifest.json"
 SHARD_VIEWS = 200
 """Views per shard; shards are always full, so that a cache can grow."""
 
@@ -34,12 +35,14 @@ class ViewSet:
         seed: Seed of its first view; the views take ``count`` consecutive seeds.
         count: Views.
         robot_share: Share drawn from the robot domain.
+        focal_px: Focal length of the views in pixels.
     """
 
     name: str
     seed: int
     count: int
     robot_share: float
+    focal_px: float
 
     def domain(self, index: int) -> str:
         """The domain of one view."""
@@ -59,6 +62,17 @@ def synthetic_camera(seed: int, domain: str, focal_px: float) -> Intrinsics:
     return synthetic.sample_camera(seed, synthetic.Domain[domain.upper()], focal_px=focal_px)
 
 
+def write_manifest(path: Path, record: dict[str, Any]) -> None:
+    """Say what a cache holds.
+
+    Raises:
+        ValueError: It holds something else already.
+    """
+    if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8"))) != record:
+        raise ValueError(f"{path.parent} holds {found}, not {record}; remove it or choose another folder")
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
 def render_set(
     views: ViewSet, root: Path, sampler: Sampler, processes: int, *, progress: bool = True
 ) -> Path:
@@ -75,15 +89,17 @@ def render_set(
         The set's folder.
 
     Raises:
-        ValueError: The folder holds a set with other seeds or shares.
+        ValueError: The folder holds a set with other seeds, shares or focal length.
     """
     folder = root / views.name
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / "manifest.json"
-    record = {"seed": views.seed, "robot_share": views.robot_share, "shard_views": SHARD_VIEWS}
-    if manifest.is_file() and json.loads(manifest.read_text()) != record:
-        raise ValueError(f"{folder} holds other views than {record}; remove it or choose another folder")
-    manifest.write_text(json.dumps(record))
+    record = {
+        "seed": views.seed,
+        "robot_share": views.robot_share,
+        "focal_px": views.focal_px,
+        "shard_views": SHARD_VIEWS,
+    }
+    write_manifest(folder / MANIFEST, record)
     missing = [
         k for k in range(-(-views.count // SHARD_VIEWS)) if not (folder / f"{k:05d}_index.npy").exists()
     ]
