@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from depthlm_ros import __version__
-from depthlm_ros.cli_ask import ask, ask_eval
+from depthlm_ros.cli_ask import ask
+from depthlm_ros.cli_ask_eval import ask_eval
 from depthlm_ros.cli_card import card
 from depthlm_ros.cli_common import InputError, PixelCommand, one_line_errors
 from depthlm_ros.cli_estimate import estimate
 from depthlm_ros.cli_eval import evaluate
 from depthlm_ros.cli_mark import mark
 from depthlm_ros.cli_render import render
+from depthlm_ros.cli_study import study
 from depthlm_ros.cli_train import train
 
 app = typer.Typer(
@@ -30,6 +32,7 @@ app.command("estimate", cls=PixelCommand)(estimate)
 app.command("mark", cls=PixelCommand)(mark)
 app.command("eval")(evaluate)
 app.command("train")(train)
+app.command("study")(study)
 app.command("card")(card)
 app.command("ask", cls=PixelCommand)(ask)
 app.command("ask-eval")(ask_eval)

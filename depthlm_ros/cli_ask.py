@@ -1,10 +1,9 @@
-"""``depthlm ask`` and ``depthlm ask-eval``: the paper's other spatial questions, and how well they are answered."""
+"""``depthlm ask``: the paper's other spatial questions about an image."""
 
 from __future__ import annotations
 
 import json
 import math
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,16 +30,8 @@ from depthlm_ros.spatial.tasks import TASKS, SpatialTask
 if TYPE_CHECKING:
     from depthlm_ros.spatial.request import SpatialAnswer
 
-_NAMES = ", ".join(task.value for task in SpatialTask)
+TASK_NAMES = ", ".join(task.value for task in SpatialTask)
 _WAYS = {"auto": None, "direct": True, "derived": False}
-_COLUMNS = (
-    "answered",
-    "within_25",
-    "median_relative_error",
-    "median_translation_error_m",
-    "median_rotation_error_deg",
-)
-
 Way = Annotated[
     str,
     typer.Option(
@@ -53,7 +44,7 @@ Way = Annotated[
 @one_line_errors
 def ask(
     image: Annotated[Path, typer.Argument(help="The image, as the camera gave it.")],
-    task: Annotated[str, typer.Option(metavar="TASK", help=f"What to ask: {_NAMES}.")],
+    task: Annotated[str, typer.Option(metavar="TASK", help=f"What to ask: {TASK_NAMES}.")],
     second: Annotated[
         Path | None,
         typer.Argument(metavar="[IMAGE2]", help="A later image of the same camera, for camera_motion."),
@@ -89,7 +80,7 @@ def ask(
     from depthlm_ros.spatial.request import SpatialRequest
 
     request = SpatialRequest(
-        _task(task),
+        named_task(task),
         tuple((p.u, p.v) for p in pixel or []),
         math.nan if seconds is None else seconds,
         math.nan if speed is None else speed,
@@ -99,7 +90,7 @@ def ask(
         raise InputError(
             f"--task {task}: expected {TASKS[request.task].images} image(s), got {len(paths)}: name exactly as many"
         )
-    direct = _way(way)
+    direct = named_way(way)
     options = build_config(config, settings, engine_options(engine, checkpoint, profile, device, dtype))
     pictures = [read_image(path, max_megapixels=options.camera.max_megapixels) for path in paths]
     cameras = [camera_of(options, camera_info, (fx, fy, cx, cy), (p.shape[1], p.shape[0])) for p in pictures]
@@ -111,70 +102,24 @@ def ask(
         raise typer.Exit(1)
 
 
-@one_line_errors
-def ask_eval(
-    out: Annotated[Path, typer.Option(help="Directory to write into.")],
-    samples: Annotated[
-        int, typer.Option(min=1, help="Questions per task, each on a scene of its own.")
-    ] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same questions.")] = 717171,
-    domain: Annotated[str, typer.Option(help="What to draw: robot or wide.")] = "robot",
-    task: Annotated[
-        list[str] | None, typer.Option(metavar="TASK", help=f"Only this task; repeatable. One of {_NAMES}.")
-    ] = None,
-    way: Way = "auto",
-    engine: EngineName = None,
-    checkpoint: Checkpoint = None,
-    profile: Profile = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-) -> None:
-    """Measure spatial answers on rendered scenes.
+def named_task(name: str) -> SpatialTask:
+    """The task that ``--task`` names.
 
-    `--way auto` measures the derived answers, and beside them the direct ones of the tasks that the checkpoint was
-    trained for. within 25 % is the share of all questions; errors are medians of the answered ones. OUT gets
-    spatial.json.
+    Raises:
+        InputError: There is none of this name.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from depthlm_ros.session import open_estimator
-    from depthlm_ros.spatial import scoring
-    from depthlm_ros.synthetic.cameras import Domain
-
-    tasks = [_task(name) for name in task] if task else list(SpatialTask)
-    names = [known.value for known in Domain]
-    if domain not in names:
-        raise InputError(f"--domain: expected one of {', '.join(names)}, got {domain!r}")
-    _way(way)
-    options = build_config(config, settings, engine_options(engine, checkpoint, profile, device, dtype))
-    results: dict[str, Any] = {}
-    with open_estimator(options) as estimator, Progress(console=Console(stderr=True)) as progress:
-        for one in tasks:
-            trained = one.value in estimator.profile.spatial_tasks
-            ways = [way] if way != "auto" else ["direct", "derived"] if trained else ["derived"]
-            bar = progress.add_task(one.value, total=samples)
-            drawn = scoring.questions(estimator, one, samples, seed, Domain(domain))
-            measured = scoring.score_task(estimator, drawn, ways, partial(progress.advance, bar))
-            results[one.value] = {"unit": TASKS[one].unit, **measured}
-        model = estimator.engine.model_name
-    record = {"model": model, "domain": domain, "seed": seed, "tasks": results}
-    path = scoring.write_scores(record, out)
-    # Beyond a terminal rich knows no width, and would cut the columns.
-    Console(width=None if Console().is_terminal else 110).print(_table(record))
-    typer.echo(str(path))
-
-
-def _task(name: str) -> SpatialTask:
     known = {task.value: task for task in SpatialTask}
     if name not in known:
-        raise InputError(f"--task: expected one of {_NAMES}, got {name!r}")
+        raise InputError(f"--task: expected one of {TASK_NAMES}, got {name!r}")
     return known[name]
 
 
-def _way(name: str) -> bool | None:
+def named_way(name: str) -> bool | None:
+    """What ``--way`` means for :func:`~depthlm_ros.spatial.asking.ask_spatial`.
+
+    Raises:
+        InputError: It is none of the three words.
+    """
     if name not in _WAYS:
         raise InputError(f"--way: expected one of {', '.join(_WAYS)}, got {name!r}")
     return _WAYS[name]
@@ -228,24 +173,3 @@ def _sentence(answer: SpatialAnswer) -> str:
         f"{name}: {'unknown' if math.isnan(value) else f'{value:.2g}{unit}'}" for name, value, unit in known
     ]
     return "\n".join(lines)
-
-
-def _table(record: dict[str, Any]) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(f"{record['model']}, {record['domain']}"))
-    for name in ("task", "way"):
-        table.add_column(name, no_wrap=True)
-    for name in ("answered", "within 25 %", "rel. error", "transl. [m]", "rot. [deg]"):
-        table.add_column(name, justify="right")
-    for task, result in record["tasks"].items():
-        rows = {name: result[name] for name in ("direct", "derived") if name in result}
-        same = {f"no_motion, if {n}": row["no_motion"] for n, row in rows.items() if "no_motion" in row}
-        for name, row in {**rows, **same, **result["trivial"]}.items():
-            table.add_row(task, name, *(_cell(row.get(column)) for column in _COLUMNS))
-    return table
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depthlm_ros import __version__
 from depthlm_ros.cli_common import (
     Checkpoint,
     ConfigFile,
@@ -49,7 +46,7 @@ def evaluate(
         typer.Option(
             metavar="N",
             help="Ask N more pixels (24 or more) of each image that has dense truth: half on both sides of depth "
-            "edges, half on one flat surface. Costs N queries an image, and a fifth of a second of CPU. 0: none.",
+            "edges, half on one flat surface. Costs N queries an image. 0: none.",
         ),
     ] = 0,
     engine: EngineName = None,
@@ -79,21 +76,23 @@ def evaluate(
             f"--images: expected one directory, or one for each DATA, got {len(images)} for {len(data)}"
         )
     names = distinct_names(data)
-    given = {
-        "--limit": limit, "--dense": dense or None, "--engine": engine, "--checkpoint": checkpoint,
-        "--profile": profile, "--device": device, "--dtype": dtype, "--config": config,
-    }  # fmt: skip
-    made_by = _made_by(data, images, out, given, settings or [])
+    given = [
+        *(("--images", root) for root in images), ("--out", out), ("--limit", limit), ("--dense", dense or None),
+        ("--engine", engine), ("--checkpoint", checkpoint), ("--profile", profile), ("--device", device),
+        ("--dtype", dtype), ("--config", config), *(("--set", text) for text in settings or []),
+    ]  # fmt: skip
 
     from rich.console import Console
     from rich.progress import Progress
 
     from depthlm_ros import evaluation
+    from depthlm_ros.evaluation.provenance import command_line, made_by
     from depthlm_ros.session import open_estimator
 
     benchmarks = [
         evaluation.read_benchmark(path, root, limit=limit) for path, root in zip(data, roots, strict=True)
     ]
+    origin = made_by(command_line(["depthlm", "eval", *data], given), options.engine, data)
     console = Console()
     measured: list[tuple[Evaluation, dict[str, Any]]] = []
     with open_estimator(options) as estimator, Progress(console=Console(stderr=True)) as progress:
@@ -108,11 +107,11 @@ def evaluate(
                 on_image=lambda task=task: progress.advance(task),  # type: ignore[misc]
             )
             # Written at once: an engine that fails on the next data set must not cost this one.
-            measured.append((one, one.write(out if len(data) == 1 else out / name, made_by)))
+            measured.append((one, one.write(out if len(data) == 1 else out / name, origin)))
     for one, metrics in measured:
         _report(one, metrics, out if len(data) == 1 else out / one.name, console)
     if len(measured) > 1:
-        _compare(measured, out, made_by, console)
+        _compare(measured, out, origin, console)
     _name_failures([one for one, _ in measured])
 
 
@@ -129,21 +128,6 @@ def distinct_names(paths: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise InputError("DATA: two files differ in the ending of their names only; rename one")
-
-
-def _made_by(
-    data: list[Path], images: list[Path], out: Path, given: dict[str, Any], settings: list[str]
-) -> dict[str, Any]:
-    """What metrics.json says about where its figures come from: the command, the version, and the very data."""
-    options: list[tuple[str, Any]] = [("--images", root) for root in images] + [("--out", out)]
-    options += [(name, value) for name, value in given.items() if value is not None]
-    options += [("--set", text) for text in settings]
-    words = ["depthlm", "eval", *map(str, data), *(str(word) for option in options for word in option)]
-    return {
-        "command": shlex.join(words),
-        "version": __version__,
-        "data_sha256": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in data},
-    }
 
 
 def _report(measured: Evaluation, metrics: dict[str, Any], out: Path, console: Any) -> None:

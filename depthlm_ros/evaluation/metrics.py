@@ -131,6 +131,19 @@ def interval95(hits: Sequence[Bools]) -> list[float] | None:
     return None if rates is None else middle95(rates)
 
 
+def median_interval95(values: Floats) -> list[float] | None:
+    """95 % interval [low, high] of a median when values are drawn again; None for fewer than two.
+
+    Args:
+        values: Independent of each other, shape (N,).
+    """
+    if len(values) < 2:
+        return None
+    rng = np.random.default_rng(_BOOTSTRAP_SEED)
+    drawn = values[rng.integers(0, len(values), (_BOOTSTRAP_DRAWS, len(values)))]
+    return middle95(np.median(drawn, axis=1))
+
+
 def middle95(draws: Floats) -> list[float]:
     """[low, high]: the middle 95 % of bootstrap draws."""
     low, high = np.percentile(draws, (2.5, 97.5))

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.estimator import DepthEstimator, PreparedFrame
-from depthlm_ros.evaluation.metrics import DELTA1_RATIO
+from depthlm_ros.evaluation.confidence import sigma_figures
+from depthlm_ros.evaluation.metrics import interval95, median_interval95, within_delta1
 from depthlm_ros.evaluation.trivial import best_constant
 from depthlm_ros.geometry import backproject
 from depthlm_ros.spatial.arrows import uncovered
@@ -125,8 +126,9 @@ def score_task(
         advance: Called after each question.
 
     Returns:
-        Per way what :func:`scores` says, with ``status`` (how many answers ended how) and, for camera motions,
-        ``no_motion`` (the scores of "it stood still" on the pairs that were answered); and ``trivial``, see
+        Per way what :func:`scores` says, with ``status`` (how many answers ended how), ``sigma``
+        (:func:`~depthlm_ros.evaluation.confidence.sigma_figures`: how many errors are within it) and, for camera
+        motions, ``no_motion`` (the scores of "it stood still" on the pairs that were answered); and ``trivial``, see
         :func:`trivial_scores`.
     """
     asked: list[Question] = []
@@ -146,8 +148,11 @@ def score_task(
 def _way_scores(asked: Sequence[Question], answers: Sequence[SpatialAnswer]) -> dict[str, Any]:
     counts = Counter(answer.status.name.lower() for answer in answers)
     motions = [answer.motion for answer in answers if answer.motion is not None]
-    record: dict[str, Any] = scores(asked, [answer.value for answer in answers], motions)
+    values = np.array([answer.value for answer in answers], dtype=np.float64)
+    record = scores(asked, values, motions)
     record["status"] = dict(sorted(counts.items()))
+    sigmas = np.array([answer.sigma for answer in answers], dtype=np.float64)
+    record["sigma"] = sigma_figures(_truth(asked), values, sigmas)
     answered = [q for q, a in zip(asked, answers, strict=True) if math.isfinite(a.value)]
     if motions and answered:
         record |= trivial_scores(answered)
@@ -156,7 +161,7 @@ def _way_scores(asked: Sequence[Question], answers: Sequence[SpatialAnswer]) -> 
 
 def scores(
     asked: Sequence[Question], values: npt.ArrayLike, motions: Sequence[CameraMotion] = ()
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Compare answers with the truth.
 
     Args:
@@ -165,20 +170,25 @@ def scores(
         motions: For camera motions, one each.
 
     Returns:
-        ``n``; ``answered``, the share of questions with a value; ``within_25``, the share of all questions whose
-        value is within a factor of 1.25 of the truth; ``median_relative_error`` of the answered ones; and for camera
-        motions ``median_translation_error_m`` and ``median_rotation_error_deg`` of the answered ones.
+        ``n``; ``answered``, the share of questions with a value. Of the ``n_above_0`` questions whose truth is not 0:
+        ``within_25``, the share whose value is within a factor of 1.25 of it, and ``median_relative_error`` of the
+        answered ones. For camera motions ``median_translation_error_m`` and ``median_rotation_error_deg`` of the
+        answered ones. Of shares within 25 % and medians also ``..._interval95``, [low, high] of the bootstrap over
+        questions, None for fewer than two.
     """
-    truth, said = np.array([question.value for question in asked]), np.asarray(values, dtype=np.float64)
-    known = np.isfinite(said)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.maximum(said / truth, truth / said)
-        relative = np.abs(said - truth)[known] / truth[known]
-    record = {
+    truth, said = _truth(asked), np.asarray(values, dtype=np.float64)
+    answered = np.isfinite(said)
+    # A camera that turned on the spot has moved 0 m, and nothing is a ratio of that.
+    apart = truth > 0.0
+    hit = within_delta1(truth[apart], said[apart])
+    known = answered & apart
+    record: dict[str, Any] = {
         "n": len(asked),
-        "answered": float(known.mean()),
-        "within_25": float((ratio < DELTA1_RATIO).mean()),
-        "median_relative_error": _median(relative),
+        "n_above_0": int(apart.sum()),
+        "answered": float(answered.mean()),
+        "within_25": float(hit.mean()) if len(hit) else math.nan,
+        "within_25_interval95": interval95(list(hit[:, None])),
+        **_median("median_relative_error", np.abs(said - truth)[known] / truth[known]),
     }
     if motions:
         errors = [
@@ -187,12 +197,15 @@ def scores(
             if question.motion is not None and math.isfinite(motion.distance)
         ]
         shift, turn = np.array(errors).reshape(-1, 2).T
-        record["median_translation_error_m"] = _median(shift)
-        record["median_rotation_error_deg"] = _median(turn)
+        record |= _median("median_translation_error_m", shift) | _median("median_rotation_error_deg", turn)
     return record
 
 
-def trivial_scores(asked: Sequence[Question]) -> dict[str, dict[str, float]]:
+def _truth(asked: Sequence[Question]) -> npt.NDArray[np.float64]:
+    return np.array([question.value for question in asked], dtype=np.float64)
+
+
+def trivial_scores(asked: Sequence[Question]) -> dict[str, dict[str, Any]]:
     """What predictors that look at no image reach on the same questions.
 
     Returns:
@@ -203,7 +216,7 @@ def trivial_scores(asked: Sequence[Question]) -> dict[str, dict[str, float]]:
         still = [CameraMotion(np.zeros(3), np.zeros(3))] * len(asked)
         return {"no_motion": scores(asked, np.zeros(len(asked)), still)}
     per_metre = np.array([question.distance_share for question in asked])
-    distance = best_constant(np.array([question.value for question in asked]) / per_metre)
+    distance = best_constant(_truth(asked) / per_metre)
     return {"best_constant": scores(asked, distance * per_metre)}
 
 
@@ -223,8 +236,9 @@ def write_scores(record: dict[str, Any], out: Path) -> Path:
     return path
 
 
-def _median(errors: npt.NDArray[np.float64]) -> float:
-    return float(np.median(errors)) if len(errors) else math.nan
+def _median(name: str, errors: npt.NDArray[np.float64]) -> dict[str, Any]:
+    middle = float(np.median(errors)) if len(errors) else math.nan
+    return {name: middle, f"{name}_interval95": median_interval95(errors)}
 
 
 def _without_nan(value: Any) -> Any:
