@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import string
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -184,6 +185,11 @@ class CheckpointProfile:
             raise ProfileError(
                 "question: with pixel_reference 'text' it must hold {x} and {y} once each and nothing else in "
                 f"braces, got {self.question!r}"
+            )
+        if str(self.coordinate_steps) not in re.findall(r"\d+", self.question):
+            raise ProfileError(
+                f"coordinate_steps: the question does not say that the coordinates go up to {self.coordinate_steps}; "
+                f"give the number that it was trained with, or say it in the question: {self.question!r}"
             )
 
 

@@ -18,6 +18,8 @@ from safetensors import safe_open  # noqa: E402
 from depthlm_ros.config import ConfigError, DepthLMConfig, EngineConfig  # noqa: E402
 from depthlm_ros.engines.factory import CHECKPOINTS  # noqa: E402
 from depthlm_ros.evaluation import evaluate, read_benchmark  # noqa: E402
+from depthlm_ros.evaluation.benchmark import BenchmarkError  # noqa: E402
+from depthlm_ros.profile import Calibration, load_profile  # noqa: E402
 from depthlm_ros.session import open_estimator  # noqa: E402
 from depthlm_ros.training.finetune.config import SftConfig  # noqa: E402
 from depthlm_ros.training.finetune.sft import train_sft  # noqa: E402
@@ -127,8 +129,14 @@ def test_a_run_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(toy, tm
 
 
 def test_a_finished_run_is_only_exported_again(toy, tmp_path):
-    config = small_recipe(SftConfig, [toy], run={"steps": 2})
-    first = tensors(train_sft(config, tmp_path) / "model.safetensors")
+    knots = Calibration((0.1, 0.9), (0.2, 0.8), (0.5, 0.1))
+    profile = write_profile(tmp_path / "profile", spatial_tasks=("speed",), calibration=knots)
+    config = small_recipe(SftConfig, [toy], model={"profile": profile}, run={"steps": 2})
+    export = train_sft(config, tmp_path)
+    # Neither was measured on, nor trained with, the new weights.
+    made = load_profile(export)
+    assert (made.name, made.spatial_tasks, made.calibration) == ("tiny", (), None)
+    first = tensors(export / "model.safetensors")
     taken = []
     second = tensors(train_sft(config, tmp_path, on_step=taken.append) / "model.safetensors")
     assert taken == []
@@ -144,6 +152,16 @@ def test_a_run_does_not_go_on_with_other_options(toy, tmp_path):
         train_sft(
             small_recipe(SftConfig, [toy], run={"steps": 2}, optimiser={"learning_rate": 2e-3}), tmp_path
         )
+
+
+def test_a_validation_image_that_cannot_be_used_is_named(toy, tmp_path):
+    held = write_toy_set(tmp_path, "held", 3, 1)
+    (tmp_path / "held" / "1.png").write_bytes(b"no picture")
+    config = small_recipe(SftConfig, [toy], validation=held, run={"steps": 1})
+    with pytest.raises(
+        BenchmarkError, match=r"1 of 3 images cannot be used.*held/1\.png.*take their lines out"
+    ):
+        train_sft(config, tmp_path / "run")
 
 
 def test_a_frozen_tower_stays_and_the_rest_moves(toy, tmp_path):

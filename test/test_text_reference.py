@@ -63,9 +63,9 @@ def test_other_checkpoints_may_divide_otherwise():
     assert text_reference((50, 25), (100, 100), 1000).tolist() == [500, 250]
     assert text_reference(np.zeros((4, 5, 2)), (100, 100), 1000).shape == (4, 5, 2)
     mine = CheckpointProfile(
-        "mine", 500.0, pixel_reference="text", coordinate_steps=1000, question="Depth at <{x}|{y}>?"
+        "mine", 500.0, pixel_reference="text", coordinate_steps=1000, question="Depth at <{x}|{y}> of 1000?"
     )
-    assert question_for(mine, 50, 25, (100, 100)) == "Depth at <500|250>?"
+    assert question_for(mine, 50, 25, (100, 100)) == "Depth at <500|250> of 1000?"
 
 
 @pytest.mark.parametrize("xy", [(-1, 5), (5, -1), (100, 5), (5, 80), (10**9, 5)])
@@ -161,6 +161,14 @@ QUESTION_ERRORS = [
     ({"pixel_reference": "text", "question": "({}, {})?"}, r"\{x\} and \{y\} once each"),
     ({"pixel_reference": "text", "question": "({x}, {y)?"}, "no template"),
     ({"question": "How far at ({x}, {y})?"}, "pixel_reference is 'marker'"),
+    (
+        {"pixel_reference": "text", "question": TEXT_QUESTION, "coordinate_steps": 1000},
+        "does not say that the coordinates go up to 1000",
+    ),
+    (
+        {"pixel_reference": "text", "question": "How far at ({x}, {y}) of 20000?"},
+        "does not say that the coordinates go up to 2000;",
+    ),
     ({"coordinate_steps": 1}, "coordinate_steps: expected 2"),
     ({"coordinate_steps": 2000.0}, "coordinate_steps: expected 2"),
     ({"coordinate_steps": True}, "coordinate_steps: expected 2"),

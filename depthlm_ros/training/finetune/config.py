@@ -20,8 +20,11 @@ class LabelledSet(Section):
     labels: str = option("", "The .jsonl file.")
     images: str = option("", "Directory that its image paths start from.")
     weight: float = option(1.0, "Share of the samples, relative to the other sets.", low=1e-9, high=1e9)
-    labels_per_image: int = option(
-        1, "Labels of an image that are drawn per pass over the set; 0 takes all.", low=0, high=1_000_000
+    labels_per_image: int = option(1, "Labels of an image that are used; 0 uses all.", low=0, high=1_000_000)
+    redraw: bool = option(
+        False,
+        "Draw those labels anew in each pass over the set, so that in the end all are used; "
+        "else the seed fixes them for the run.",
     )
 
     def __post_init__(self) -> None:
@@ -34,7 +37,8 @@ class LabelledSet(Section):
 class AugmentConfig(Section):
     """How a canonical view is varied; its focal length never changes (intrinsic-conditioned augmentation).
 
-    The defaults are the sizes of the official training script at a canonical focal length of 1000 px.
+    The defaults are the official training script's, whose canonical focal length is 1000 px: crops of random size
+    around the middle of the view.
     """
 
     crop_width_px: tuple[int, ...] = option(
@@ -43,6 +47,12 @@ class AugmentConfig(Section):
         unit="px",
     )
     crop_height_px: tuple[int, ...] = option((700, 1200), "Least and most height; as the width.", unit="px")
+    crop_place: str = option(
+        "centre",
+        "Where the crop lies: in the middle of the view, and labels outside are left out; or anywhere that holds "
+        "the label's pixel.",
+        choices=("centre", "anywhere"),
+    )
     flip_share: float = option(0.0, "Share of views that are mirrored, before the arrow.", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:

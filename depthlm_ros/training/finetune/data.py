@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from depthlm_ros.config import ConfigError
-from depthlm_ros.evaluation.benchmark import LabelledImage, read_benchmark
+from depthlm_ros.evaluation.benchmark import read_benchmark
 from depthlm_ros.profile import CheckpointProfile
 from depthlm_ros.training.finetune.config import FinetuneConfig
 from depthlm_ros.training.finetune.plan import SamplePlan
@@ -20,8 +20,9 @@ _TRIES = 200
 class TrainingSamples:
     """The samples of a run in order; the same index always gives the same sample.
 
-    A label that cannot be asked about (no room for the arrow) is replaced by the next one of its image, then of the
-    images that follow, as the official loader does.
+    A label that cannot be asked about (outside the crop, no room for the arrow) gives way to the next one that is
+    planned for its set. The official loader takes another label of the image; here that would bring in labels that
+    ``labels_per_image`` leaves out.
 
     Args:
         config: The run.
@@ -42,6 +43,7 @@ class TrainingSamples:
             [[len(image.depth) for image in images] for images in self.sets],
             [entry.weight for entry in config.data],
             [entry.labels_per_image for entry in config.data],
+            [entry.redraw for entry in config.data],
             samples,
             config.run.seed,
         )
@@ -50,23 +52,15 @@ class TrainingSamples:
         return len(self.plan)
 
     def __getitem__(self, index: int) -> TrainingSample:
-        place = self.plan[index]
-        images = self.sets[place.set]
-        image, label = place.image, place.label
         for attempt in range(_TRIES):
+            place = self.plan.later(index, attempt)
+            image = self.sets[place.set][place.image]
             rng = np.random.default_rng([self._config.run.seed, index, attempt])
-            sample = make_sample(images[image], label, self._profile, self._config.augment, rng)
+            sample = make_sample(image, place.label, self._profile, self._config.augment, rng)
             if sample is not None:
                 return sample
-            image, label = _next(images, image, label)
         raise ConfigError(
             f"data.{place.set}: none of {_TRIES} labels in a row can be asked about at the canonical focal length of "
-            f"{self._profile.canonical_focal_px:g} px (the last in {images[image].path}); check pixel_coords and "
-            "intrinsics"
+            f"{self._profile.canonical_focal_px:g} px (the last in {image.path}); check pixel_coords, intrinsics and "
+            "the crop"
         )
-
-
-def _next(images: list[LabelledImage], image: int, label: int) -> tuple[int, int]:
-    if label + 1 < len(images[image].depth):
-        return image, label + 1
-    return (image + 1) % len(images), 0

@@ -23,8 +23,9 @@ def export_run(config: ModelConfig, base: Base, recipe: dict[str, Any], run: Pat
     """Write the model of a run's last saved state to ``run/export``: merged weights and all that a reader needs.
 
     The base is loaded anew and the state put over it, so that it does not matter over how many devices the model
-    was spread. The profile loses its calibration: that was measured on other weights, and a confidence that was not
-    measured is NaN. ``training.json`` says what the checkpoint was made from.
+    was spread. The profile loses what held of other weights: its calibration, since a confidence that was not
+    measured is NaN, and its spatial tasks, since these recipes teach depth alone; their answers are computed from
+    depths again. ``training.json`` says what the checkpoint was made from.
 
     Args:
         config: What of the base was tuned.
@@ -50,7 +51,7 @@ def export_run(config: ModelConfig, base: Base, recipe: dict[str, Any], run: Pat
     settings = json.loads((base.directory / "config.json").read_text(encoding="utf-8"))
     settings["torch_dtype" if "torch_dtype" in settings else "dtype"] = "bfloat16"
     _write(directory / "config.json", settings)
-    profile = dataclasses.replace(base.profile, calibration=None)
+    profile = dataclasses.replace(base.profile, calibration=None, spatial_tasks=())
     _write(directory / PROFILE_FILE, dataclasses.asdict(profile))
     _write(directory / "training.json", {"base": base.directory.name, "recipe": recipe})
     return directory

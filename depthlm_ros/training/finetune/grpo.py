@@ -23,8 +23,7 @@ from depthlm_ros.training.finetune.model import (
 )
 from depthlm_ros.training.finetune.reward import DepthReward
 from depthlm_ros.training.finetune.rollouts import rollout_processor, rollout_rows
-from depthlm_ros.training.finetune.sft import step_seed
-from depthlm_ros.training.finetune.state import STATE_FILE, load_state, save_state, saved_step
+from depthlm_ros.training.finetune.state import STATE_FILE, load_state, save_state, saved_step, step_seed
 from depthlm_ros.training.finetune.validation import Validation
 
 _LOGGED = ("reward", "reward_std", "frac_reward_zero_std", "grad_norm", "entropy", "step_time")

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
@@ -27,7 +26,7 @@ from depthlm_ros.training.finetune.model import (
     load_trainable,
     open_base,
 )
-from depthlm_ros.training.finetune.state import STATE_FILE, load_state, save_state, saved_step
+from depthlm_ros.training.finetune.state import STATE_FILE, load_state, save_state, saved_step, step_seed
 from depthlm_ros.training.finetune.tokens import (
     IGNORED,
     AnswerSequence,
@@ -173,11 +172,6 @@ class _Loop:
                 {name: value.to(self._accelerator.device) for name, value in batch.items()}
                 for batch in window
             ]
-
-
-def step_seed(seed: int, step: int, process: int) -> int:
-    """The seed of what one process draws in one step."""
-    return int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0])
 
 
 class _Sequences(Dataset[AnswerSequence]):

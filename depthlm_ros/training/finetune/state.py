@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -78,6 +79,11 @@ def saved_step(path: Path, recipe: dict[str, Any]) -> int:
             f"{path} belongs to a run with other options ({was}); give them as they were, or another --run directory"
         )
     return int(record["step"])
+
+
+def step_seed(seed: int, step: int, process: int) -> int:
+    """The seed of what one process draws in one step: answers, dropout."""
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0])
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

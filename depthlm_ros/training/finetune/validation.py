@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from depthlm_ros.engines.base import Answer, Prompt
 from depthlm_ros.engines.transformers import BatchCall
 from depthlm_ros.estimator import DepthEstimator
-from depthlm_ros.evaluation.benchmark import LabelledImage, read_benchmark
+from depthlm_ros.evaluation.benchmark import BenchmarkError, LabelledImage, read_benchmark
 from depthlm_ros.evaluation.metrics import score
 from depthlm_ros.evaluation.run import evaluate
 from depthlm_ros.profile import CheckpointProfile
@@ -107,11 +107,21 @@ class Validation:
         Returns:
             ``delta1``, ``abs_rel`` (None without an answer) and ``answered``, as
             :func:`~depthlm_ros.evaluation.metrics.score` defines them.
+
+        Raises:
+            BenchmarkError: An image cannot be used: without it the curve would be one of other labels.
         """
         with _evaluating(model):
             engine = ModelEngine(model, self._encoder, self._config.batch)
             estimator = DepthEstimator(engine, self._profile, max_megapixels=MAX_MEGAPIXELS)
-            results = evaluate(estimator, self._images, max_megapixels=MAX_MEGAPIXELS).results
+            measured = evaluate(estimator, self._images, max_megapixels=MAX_MEGAPIXELS)
+        if measured.failures:
+            failed = measured.failures[0]
+            raise BenchmarkError(
+                f"validation: {len(measured.failures)} of {len(self._images)} images cannot be used, such as "
+                f"{failed.image} ({failed.reason}): mend them or take their lines out of {self._config.labels}"
+            )
+        results = measured.results
         figures = score([r.sample.depth for r in results], [r.predicted for r in results])
         return {name: figures[name] for name in ("delta1", "abs_rel", "answered")}
 

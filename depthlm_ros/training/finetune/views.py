@@ -53,7 +53,7 @@ def make_sample(
         rng: Draws the crop and the mirror.
 
     Returns:
-        The sample; None where the pixel cannot be asked about (no room for the arrow).
+        The sample; None where the pixel cannot be asked about (outside the crop, or no room for the arrow).
 
     Raises:
         ImageError: The image cannot be read.
@@ -70,6 +70,8 @@ def make_sample(
     if not askable((x, y), view.size, profile) or not camera.visible(uv):
         return None
     cropped, (x, y) = random_crop(view.image, (x, y), augment, rng)
+    if not askable((x, y), (cropped.shape[1], cropped.shape[0]), profile):
+        return None
     if rng.random() < augment.flip_share:
         cropped, x = np.ascontiguousarray(cropped[:, ::-1]), cropped.shape[1] - 1 - x
     metres = float(image.depth[label])
@@ -81,27 +83,32 @@ def make_sample(
 def random_crop(
     view: RgbImage, xy: tuple[int, int], augment: AugmentConfig, rng: np.random.Generator
 ) -> tuple[RgbImage, tuple[int, int]]:
-    """Cut a random window out of a view, with room for the arrow around the asked pixel.
+    """Cut a window of random size out of a view: the official script's "random center crop", or one anywhere.
 
     Args:
         view: The canonical view, shape (H, W, 3).
         xy: The asked pixel, with room for the arrow in the view where the model needs it.
-        augment: Least and most size.
+        augment: Least and most size, and where the window lies.
         rng: Draws size and place.
 
     Returns:
-        The window and the asked pixel in it.
+        The window, and the asked pixel relative to its corner: outside of it where a window in the middle does not
+        hold the pixel.
     """
     height, width = view.shape[:2]
-    left, columns = _window(width, xy[0], augment.crop_width_px, rng)
-    top, rows = _window(height, xy[1], augment.crop_height_px, rng)
+    around = xy if augment.crop_place == "anywhere" else (None, None)
+    left, columns = _window(width, around[0], augment.crop_width_px, rng)
+    top, rows = _window(height, around[1], augment.crop_height_px, rng)
     window = np.ascontiguousarray(view[top : top + rows, left : left + columns])
     return window, (xy[0] - left, xy[1] - top)
 
 
-def _window(size: int, at: int, limits: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
-    """Start and length of a window along one side that holds ``at`` with the arrow's margin on either side."""
+def _window(size: int, at: int | None, limits: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
+    """Start and length of a window along one side: in the middle, or with ``at`` and its arrow anywhere in it."""
     wanted = int(rng.integers(limits[0], limits[1] + 1)) or size
+    if at is None:
+        length = min(size, wanted)
+        return (size - length) // 2, length
     length = min(size, max(wanted, 2 * MARKER_MARGIN + 1))
     margin = min(MARKER_MARGIN, at, size - 1 - at)
     first = max(0, at + margin + 1 - length)
