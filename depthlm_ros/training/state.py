@@ -78,18 +78,21 @@ def load_state(path: Path, recipe: dict[str, Any] | None = None) -> tuple[Progre
     with safe_open(str(path), framework="pt") as file:
         metadata = file.metadata()
         progress = Progress(**json.loads(metadata["progress"]))
-        before, now = flat(json.loads(metadata["recipe"])), flat(recipe)
-        changed = sorted(
-            key
-            for key in {*before, *now}
-            if before.get(key) != now.get(key) and not _may_change(key, progress)
-        )
-        if changed:
-            was = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in changed)
-            raise TrainingConfigError(
-                f"{path} belongs to a run with other settings ({was}); give them as they were, or another --run"
-            )
+        if recipe is not None:
+            _refuse_changes(path, json.loads(metadata["recipe"]), recipe, progress)
         return progress, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def _refuse_changes(path: Path, begun: dict[str, Any], wanted: dict[str, Any], progress: Progress) -> None:
+    before, now = flat(begun), flat(wanted)
+    changed = sorted(
+        key for key in {*before, *now} if before.get(key) != now.get(key) and not _may_change(key, progress)
+    )
+    if changed:
+        was = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in changed)
+        raise TrainingConfigError(
+            f"{path} belongs to a run with other settings ({was}); give them as they were, or another --run"
+        )
 
 
 def flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
