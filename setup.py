@@ -39,6 +39,7 @@ setup(
     entry_points={"console_scripts": ["depthlm = depthlm_ros.cli:main"]},
     # Ranges; requirements/ has the versions that were tested together.
     install_requires=[
+        "httpx>=0.27",
         "matplotlib>=3.6",
         "mcap>=1.2",
         "numpy>=1.23",
@@ -49,6 +50,7 @@ setup(
         "rich>=13",
         "safetensors>=0.4.3",
         "scipy>=1.11",
+        "tenacity>=8.2",
         "torch>=2.4",
         "tqdm>=4.60",
         "transformers>=5",

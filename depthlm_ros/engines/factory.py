@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from depthlm_ros.config import EMBEDDED, EngineConfig
@@ -39,6 +40,12 @@ def create_engine(config: EngineConfig) -> VlmEngine:
     Raises:
         EngineError: The engine is unknown, or its checkpoint is not there.
     """
+    if config.name == "openai":
+        from depthlm_ros.engines.http_settings import settings_from
+        from depthlm_ros.engines.openai import OpenAIEngine
+
+        _refuse_foreign_profile(config)
+        return OpenAIEngine(settings_from(config, os.environ))
     if config.name == "transformers":
         from depthlm_ros.engines.transformers import TransformersEngine
 
@@ -49,4 +56,14 @@ def create_engine(config: EngineConfig) -> VlmEngine:
             batch_size=config.batch_size,
             threads=config.threads,
         )
-    raise EngineError(f"engine.name: there is no engine {config.name!r}; use 'transformers'")
+    raise EngineError(f"engine.name: there is no engine {config.name!r}; use 'transformers' or 'openai'")
+
+
+def _refuse_foreign_profile(config: EngineConfig) -> None:
+    """A server's model is asked as a profile says; that of the embedded checkpoint fits no other model."""
+    ours = config.checkpoint == EMBEDDED and not config.profile
+    if ours and config.model and config.model.rstrip("/").rsplit("/", 1)[-1] != EMBEDDED:
+        raise EngineError(
+            f"engine.model is {config.model!r} but nothing says how it was trained to be asked: name its built-in "
+            "profile in engine.profile (depthlm-3b, ...), or in engine.checkpoint a directory with its depthlm.json"
+        )

@@ -1,0 +1,106 @@
+"""Chat-completion requests, in the dialect of the server that gets them.
+
+Which server understands what, and where that was read: ``test/data/server_facts.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from depthlm_ros.engines.base import Prompt
+
+
+class PrefixWay(Enum):
+    """How a server is given the start of the answer, so that it decodes only the rest."""
+
+    CONTINUE = "continue_final_message"
+    """A last assistant message and this field beside ``add_generation_prompt: false`` (vLLM, newer llama.cpp)."""
+    KWARGS = "chat_template_kwargs"
+    """The same field inside ``chat_template_kwargs``, which trtllm-serve hands to the tokenizer's template."""
+    ASSISTANT = "assistant_message"
+    """A last assistant message alone, which llama.cpp, or a chat template on the server, leaves open."""
+    WHOLE = "whole_answer"
+    """Not at all: the model decodes the start itself, and it is taken off afterwards."""
+
+
+OPTIONAL_FIELDS: dict[str, Any] = {"logprobs": True, "include_stop_str_in_output": True, "seed": 0}
+"""Fields that a strict server may refuse; each is sent where it is understood."""
+
+_PREFIX_FIELDS: dict[PrefixWay, dict[str, Any]] = {
+    PrefixWay.CONTINUE: {"continue_final_message": True, "add_generation_prompt": False},
+    PrefixWay.KWARGS: {
+        "chat_template_kwargs": {"continue_final_message": True},
+        "add_generation_prompt": False,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What one server understands.
+
+    Attributes:
+        kind: Who the server says it is (``owned_by`` of its model).
+        prefix: How it is given the start of the answer.
+        fields: Which of ``OPTIONAL_FIELDS`` it takes.
+        logprobs: Whether its answers hold log-probabilities.
+    """
+
+    kind: str = ""
+    prefix: PrefixWay = PrefixWay.WHOLE
+    fields: frozenset[str] = frozenset(OPTIONAL_FIELDS)
+    logprobs: bool = False
+
+
+def messages_of(prompt: Prompt, uris: Sequence[str]) -> list[dict[str, Any]]:
+    """The system and the user message of a prompt.
+
+    Args:
+        prompt: The prompt.
+        uris: Data URIs of its images, in order.
+    """
+    images = [{"type": "image_url", "image_url": {"url": uri}} for uri in uris]
+    text = {"type": "text", "text": prompt.question}
+    messages: list[dict[str, Any]] = []
+    if prompt.system is not None:
+        messages.append({"role": "system", "content": prompt.system})
+    content = [*images, text] if prompt.image_first else [text, *images]
+    messages.append({"role": "user", "content": content})
+    return messages
+
+
+def chat_request(
+    model: str,
+    messages: Sequence[dict[str, Any]],
+    dialect: Dialect,
+    *,
+    prefix: str = "",
+    max_tokens: int,
+    stop: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The body of a request to ``/v1/chat/completions``.
+
+    Args:
+        model: The model's name at the server.
+        messages: The conversation up to the user's last message.
+        dialect: What the server understands.
+        prefix: The start of the answer.
+        max_tokens: The most tokens to decode behind the prefix.
+        stop: Strings that end decoding.
+    """
+    given = list(messages)
+    extra: dict[str, Any] = {}
+    if prefix and dialect.prefix is PrefixWay.WHOLE:
+        # The tokenizer is the server's; no token is shorter than a character, so this is always enough.
+        max_tokens += len(prefix)
+    elif prefix:
+        given.append({"role": "assistant", "content": prefix})
+        extra.update(_PREFIX_FIELDS.get(dialect.prefix, {}))
+    if stop:
+        extra["stop"] = list(stop)
+    extra.update({name: value for name, value in OPTIONAL_FIELDS.items() if name in dialect.fields})
+    # The temperature is always sent: it defaults to sampling (1.0 at trtllm-serve and vLLM, 0.8 at llama.cpp).
+    return {"model": model, "messages": given, "temperature": 0.0, "max_tokens": max_tokens, **extra}
