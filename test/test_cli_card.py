@@ -1,6 +1,8 @@
-"""``depthlm card``: everything in it comes from the files."""
+"""``depthlm card``: everything in it comes from the files, and all files are of one set of weights."""
 
+import hashlib
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -10,50 +12,95 @@ from typer.testing import CliRunner
 
 from depthlm_ros.cli import app
 from depthlm_ros.engines.fake import FakeEngine
-from depthlm_ros.profile import CheckpointProfile
+from depthlm_ros.evaluation.card_checkpoint import how_it_was_made, how_to_ask
+from depthlm_ros.evaluation.card_files import Checkpoint
+from depthlm_ros.evaluation.provenance import weights_digest
+from depthlm_ros.profile import TEXT_QUESTION, CheckpointProfile
+
+STAGE = {"dense_weight": 1.0, "pointing_weight": 0.2, "pointed_weight": 0.3, "frozen_share": 0.35}
+TRAINING = {
+    "parameters": 4321000,
+    "device": "CPU",
+    "wall_minutes": {"vision": 55.5, "text": 30.0},
+    "recipe": {
+        "vision": STAGE,
+        "text": {**STAGE, "dense_weight": 0.7},
+        "data": {"train_views": 77, "task_share": 0.2},
+    },
+    "test": {"robot": {"delta1": 0.987}},
+}
 
 
 def run(*args):
     return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
-@pytest.fixture
-def checkpoint(tmp_path, monkeypatch):
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    (folder / "depthlm.json").write_text(json.dumps(asdict(CheckpointProfile("small", 123.0))))
+def answers(monkeypatch):
     engine = FakeEngine(lambda prompt: " 2.50 meters")
     monkeypatch.setattr("depthlm_ros.session.create_engine", lambda config: engine)
-    return folder
 
 
-@pytest.fixture
-def measured(tmp_path, checkpoint):
-    """Two runs: one of one data set, one of two."""
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A checkpoint, and two runs with it: `single` of one data set, `several` of two."""
+    folder = tmp_path_factory.mktemp("original")
+    checkpoint = folder / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "depthlm.json").write_text(json.dumps(asdict(CheckpointProfile("small", 123.0))))
+    (checkpoint / "config.json").write_text('{"architectures": ["SmallForDepth"]}')
+    (checkpoint / "model.safetensors").write_bytes(b"weights")
     line = {
         "image": "image.png", "intrinsics": [60, 60, 32, 24, 64, 48],
         "pixel_coords": [[40, 20], [30, 20], [35, 30]], "depth": [2.5, 2.0, 9.0],
     }  # fmt: skip
-    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "image.png")
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "image.png")
     for name in ("one", "two", "three"):
-        (tmp_path / f"{name}.jsonl").write_text(f"{json.dumps(line)}\n" * 2)
-    runs = {"single": ["one"], "several": ["two", "three"]}
-    for out, names in runs.items():
-        data = [tmp_path / f"{name}.jsonl" for name in names]
-        result = run("eval", *data, "--images", tmp_path, "--out", tmp_path / out, "--checkpoint", checkpoint)
-        assert result.exit_code == 0, result.output
-    return [tmp_path / out for out in runs]
+        (folder / f"{name}.jsonl").write_text(f"{json.dumps(line)}\n" * 2)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        answers(monkeypatch)
+        # No card shows the pictures, which cost most of the time.
+        for drawn in ("draw_report", "draw_comparison"):
+            monkeypatch.setattr(f"depthlm_ros.evaluation.plot.{drawn}", lambda *_: None)
+        for out, names in {"single": ["one"], "several": ["two", "three"]}.items():
+            data = [folder / f"{name}.jsonl" for name in names]
+            result = run("eval", *data, "--images", folder, "--out", folder / out, "--checkpoint", checkpoint)
+            assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path, original, monkeypatch):
+    answers(monkeypatch)
+    return shutil.copytree(original / "checkpoint", tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def measured(tmp_path, original):
+    return [shutil.copytree(original / name, tmp_path / name) for name in ("single", "several")]
 
 
 def test_a_card_says_what_the_files_say(tmp_path, checkpoint, measured):
-    card = tmp_path / "docs" / "card.md"
-    training = {"parameters": 4321, "recipe": {"vision": {"steps": 7}}, "test": {"robot": {"delta1": 0.987}}}
-    (checkpoint / "training.json").write_text(json.dumps(training))
-    result = run("card", *measured, "--out", card, "--checkpoint", checkpoint, "--licence", "MIT")
+    cards = [tmp_path / "docs" / "card.md", checkpoint / "README.md"]
+    (checkpoint / "training.json").write_text(json.dumps(TRAINING))
+    result = run(
+        "card",
+        *measured,
+        "--out",
+        cards[0],
+        "--out",
+        cards[1],
+        "--checkpoint",
+        checkpoint,
+        "--licence",
+        "MIT",
+    )
     assert result.exit_code == 0, result.output
-    text = card.read_text()
-    for section in ("Intended use", "How good it is", "How it was trained", "Limits", "Licence"):
-        assert f"\n## {section}\n" in text
+    text = cards[0].read_text()
+    assert cards[1].read_text() == text
+    sections = (
+        "What it is", "How to ask it", "Intended use", "How good it is", "How it was made", "Limits", "Licence",
+    )  # fmt: skip
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(sections)
     for out in measured:
         record = json.loads((out / "metrics.json").read_text())
         assert record["made_by"]["command"] in text
@@ -66,12 +113,107 @@ def test_a_card_says_what_the_files_say(tmp_path, checkpoint, measured):
     assert "| delta1 | two | three | average |" in text
     for name in ("one", "two", "three"):
         assert f"\n### {name}\n" in text
-    assert "4321 parameters" in text
-    assert "| recipe.vision.steps | 7 |" in text
-    assert "departure from the paper" in text
+    assert "| width | 131 |" in text
+    assert "`SmallForDepth` of 4.32 million parameters" in text
+    assert weights_digest(checkpoint)["sha256"] in text
+    assert "| recipe.text.dense_weight | 0.7 |" in text
+    assert "Departures from the paper" in text
     assert "0.987" not in text  # measured otherwise than by `depthlm eval`
-    assert "canonical focal length 123 px" in text
+    assert "focal length is 123 px" in text
     assert text.endswith("## Licence\n\nMIT\n")
+
+
+def test_the_digest_is_what_sha256sum_prints_of_the_weights(tmp_path):
+    assert "absent" in weights_digest(tmp_path)
+    (tmp_path / "b.safetensors").write_bytes(b"2")
+    (tmp_path / "a.safetensors").write_bytes(b"1")
+    (tmp_path / "config.json").write_text("{}")
+    one, two = (hashlib.sha256(text).hexdigest() for text in (b"1", b"2"))
+    listing = f"{one}  a.safetensors\n{two}  b.safetensors\n"
+    assert weights_digest(tmp_path) == {"sha256": hashlib.sha256(listing.encode()).hexdigest()}
+
+
+def test_figures_of_other_weights_are_refused(tmp_path, checkpoint, measured):
+    common = ["--out", tmp_path / "card.md", "--checkpoint", checkpoint]
+    other = tmp_path / "other"
+    other.mkdir()
+    record = json.loads((measured[0] / "metrics.json").read_text())
+    record["made_by"]["checkpoint"] = {"sha256": "0" * 64}
+    (other / "metrics.json").write_text(json.dumps(record))
+    mixed = run("card", measured[0], other, *common)
+    assert (mixed.exit_code, mixed.output.count("\n")) == (2, 1)
+    assert f"sha256 000000000000 in {other / 'metrics.json'}" in mixed.output
+    (checkpoint / "model.safetensors").write_bytes(b"trained on")
+    changed = run("card", measured[0], *common)
+    assert (changed.exit_code, changed.output.count("\n")) == (2, 1)
+    assert "measure again" in changed.output
+    del record["made_by"]["checkpoint"]
+    (other / "metrics.json").write_text(json.dumps(record))
+    unknown = run("card", other, *common)
+    assert unknown.exit_code == 2
+    assert "the weights that answered; run it again" in unknown.output
+    assert not (tmp_path / "card.md").exists()
+
+
+def test_spatial_answers_stand_beside_each_other(tmp_path, checkpoint, measured):
+    profile = CheckpointProfile("small", 123.0, max_new_tokens=40, spatial_tasks=("two_point_distance",))
+    (checkpoint / "depthlm.json").write_text(json.dumps(asdict(profile)))
+    common = ["--checkpoint", checkpoint]
+    tasks = ["--task", "two_point_distance", "--task", "camera_motion"]
+    asked = run("ask-eval", *common, "--out", measured[0], "--samples", 2, *tasks)
+    assert asked.exit_code == 0, asked.output
+    written = run("card", measured[0], "--out", tmp_path / "card.md", *common)
+    assert written.exit_code == 0, written.output
+    text = (tmp_path / "card.md").read_text()
+    record = json.loads((measured[0] / "spatial.json").read_text())
+    assert record["made_by"]["command"] in text
+    assert "### Spatial questions, robot domain" in text
+    rows = [line for line in text.splitlines() if line.startswith("| two_point_distance |")]
+    assert [row.split(" | ")[1] for row in rows] == ["direct", "derived", "best_constant"]
+    assert "| camera_motion | derived | 2 |" in text
+    assert "| camera motion | translation error [m] |" in text
+    (measured[0] / "metrics.json").unlink()
+    alone = run("card", measured[0], "--out", tmp_path / "alone.md", *common)
+    assert alone.exit_code == 2
+    assert "needs a run of `depthlm eval`" in alone.output
+
+
+def made(tmp_path, profile=None, **text):
+    recipe = {**TRAINING["recipe"], "text": {**STAGE, **text}}
+    checkpoint = Checkpoint(
+        tmp_path, profile or CheckpointProfile("small", 9.0), "", "", {**TRAINING, "recipe": recipe}
+    )
+    return how_it_was_made(checkpoint).split("All settings")[0]
+
+
+def test_the_departure_says_which_losses_go_on_beside_the_text(tmp_path):
+    text = made(tmp_path, dense_weight=0.7)
+    vision, second = text.split("2. **Text**")
+    assert "depth of every patch (weight 1), which image token the arrow points at (weight 0.2)" in vision
+    assert "frozen for the first 35% of the stage" in second
+    assert (
+        "depth of every patch (weight 0.7), which image token the arrow points at (weight 0.2), the depth"
+        in second
+    )
+    assert "stage 2 is not text supervision alone" in second
+    assert "dense labels among them" in second
+    assert "Of the batches 20% ask for the spatial tasks about points." in second
+    sparse = made(tmp_path, dense_weight=0.0)
+    assert "dense labels among them" not in sparse
+    assert "stage 2 is not text supervision alone" in sparse
+    for off in ({"dense_weight": 0.0, "pointing_weight": 0.0, "pointed_weight": 0.0}, {"frozen_share": 1.0}):
+        assert "The losses of stage 1 are off." in made(tmp_path, **off)
+        assert "nothing but text and sparse labels" in made(tmp_path, **off)
+
+
+def test_a_checkpoint_asked_by_coordinates_has_no_arrow(tmp_path):
+    profile = CheckpointProfile("small", 9.0, pixel_reference="text", question=TEXT_QUESTION)
+    text = made(tmp_path, profile) + how_to_ask(Checkpoint(tmp_path, profile, "", "", None))
+    assert "arrow" not in text
+    assert "in steps of which each side of the image has 2000" in text
+    assert TEXT_QUESTION in text
+    marked = how_to_ask(Checkpoint(tmp_path, CheckpointProfile("small", 9.0), "", "", None))
+    assert "Paint the red arrow" in marked
 
 
 def test_a_checkpoint_without_a_record_is_not_given_one(tmp_path, checkpoint, measured):
@@ -79,7 +221,8 @@ def test_a_checkpoint_without_a_record_is_not_given_one(tmp_path, checkpoint, me
     assert result.exit_code == 0, result.output
     text = (tmp_path / "card.md").read_text()
     assert "without a training record" in text
-    assert "departure" not in text
+    assert "Departure" not in text
+    assert "rendered scenes only" not in text
     assert "publisher" in text.split("## Licence")[1]
 
 
@@ -94,14 +237,14 @@ def test_runs_that_are_none_or_of_two_models_are_refused(tmp_path, checkpoint, m
         {"delta1": 0.5, "model": "x"},
         {"delta1": 0.5, "model": "x", "made_by": {}},
         [1],
-        {"datasets": 3},
+        {"datasets": 3, "model": "x", "made_by": {"checkpoint": {}}},
     ):
         (old / "metrics.json").write_text(json.dumps(wrong))
         refused = run("card", old, *common)
-        assert refused.exit_code == 2, refused.output
-        assert "depthlm eval" in refused.output
+        assert (refused.exit_code, refused.output.count("\n")) == (2, 1), refused.output
+        assert "metrics.json: expected" in refused.output
     other = json.loads((measured[0] / "metrics.json").read_text())
-    (old / "metrics.json").write_text(json.dumps({**other, "by_canvas": [{"n": 3}]}))
+    (old / "metrics.json").write_text(json.dumps({**other, "by_canvas": {"area": [{"n": 3}]}}))
     refused = run("card", old, *common)
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
     assert "another version" in refused.output

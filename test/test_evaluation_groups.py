@@ -12,7 +12,7 @@ from PIL import Image
 
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.evaluation.benchmark import LabelledImage
-from depthlm_ros.evaluation.groups import CANVAS_GROUPS, DEPTH_EDGES_M, by_canvas, by_depth
+from depthlm_ros.evaluation.groups import DEPTH_EDGES_M, by_canvas, by_depth
 from depthlm_ros.evaluation.metrics import log_correlation
 from depthlm_ros.evaluation.plot import draw_report
 from depthlm_ros.evaluation.results import Evaluation, ImageResult
@@ -38,24 +38,48 @@ def test_few_canvas_sizes_are_a_group_each():
     hit, miss = np.array([2.0, 2.0]), np.array([2.0, 9.0])
     truth = [np.full(2, 2.0)] * 3
     groups = by_canvas([(100, 50), (50, 40), (100, 50)], truth, [hit, miss, hit])
-    assert [(g["smallest"], g["largest"], g["scenes"]) for g in groups] == [
-        ([50, 40], [50, 40], 1), ([100, 50], [100, 50], 2),
-    ]  # fmt: skip
-    assert [g["delta1"] for g in groups] == [0.5, 1.0]
-    assert [g["below_best"] for g in groups] == [0.5, 0.0]
+    for name, low, high in (
+        ("area", 2000, 5000),
+        ("width", 50, 100),
+        ("height", 40, 50),
+        ("aspect", 1.25, 2),
+    ):
+        assert [(g["smallest"], g["largest"], g["scenes"]) for g in groups[name]] == [
+            ([50, 40], [50, 40], 1), ([100, 50], [100, 50], 2),
+        ]  # fmt: skip
+        assert [(g["from"], g["to"]) for g in groups[name]] == [(low, low), (high, high)]
+        assert [g["delta1"] for g in groups[name]] == [0.5, 1.0]
+        assert [g["below_best"] for g in groups[name]] == [0.5, 0.0]
+        # A single scene has no spread, and the best one no gap.
+        assert [g["below_best_interval95"] for g in groups[name]] == [None, None]
+    assert groups["size"] == []
 
 
 def test_many_canvas_sizes_make_groups_of_about_equal_count():
     sizes = [(60 + k, 50) for k in range(40)]
     truth = [np.full(3, 2.0)] * 40
     groups = by_canvas(sizes, truth, truth)
-    assert [g["scenes"] for g in groups] == [40 // CANVAS_GROUPS] * CANVAS_GROUPS
-    assert groups[0]["smallest"] == [60, 50]
-    assert groups[-1]["largest"] == [99, 50]
-    assert sum(g["n"] for g in groups) == 120
-    # Sizes of one area are not torn apart.
+    assert [g["scenes"] for g in groups["area"]] == [8] * 5
+    assert [g["scenes"] for g in groups["width"]] == [10] * 4
+    assert [g["scenes"] for g in groups["height"]] == [40]
+    assert (groups["area"][0]["smallest"], groups["area"][-1]["largest"]) == ([60, 50], [99, 50])
+    assert (groups["width"][1]["from"], groups["width"][1]["to"]) == (70, 79)
+    assert sum(g["n"] for g in groups["area"]) == 120
+    # Sizes of one area are not torn apart; by their width they are.
     mixed = by_canvas([(60, 50), (50, 60)] * 10 + [(70 + k, 50) for k in range(10)], truth[:30], truth[:30])
-    assert mixed[0]["scenes"] >= 20
+    assert mixed["area"][0]["scenes"] >= 20
+    assert [g["from"] for g in mixed["width"]][:2] == [50, 60]
+
+
+def test_a_single_size_is_compared_once_it_has_a_hundred_labels():
+    hit, miss = np.full(10, 2.0), np.full(10, 9.0)
+    sizes = [(64, 48)] * 10 + [(48, 64)] * 10 + [(80, 60)] * 9
+    predicted = [hit, miss] * 5 + [hit] * 10 + [miss] * 9
+    tall, wide = by_canvas(sizes, [hit] * 29, predicted)["size"]
+    assert (tall["smallest"], tall["n"], tall["below_best"]) == ([48, 64], 100, 0.0)
+    assert (wide["smallest"], wide["n"], wide["below_best"]) == ([64, 48], 100, 0.5)
+    # One scene in two is missed: of ten scenes drawn anew, 2 to 8 (97.9 % of the binomial distribution).
+    assert wide["below_best_interval95"] == pytest.approx([0.2, 0.8], abs=0.101)
 
 
 def test_log_correlation_sees_ratios_and_no_common_factor():
@@ -129,7 +153,7 @@ def test_pictures_of_one_static_scene_count_as_one_when_images_are_drawn():
     assert alone["delta1_interval95"] == [0.0, 1.0]
     assert together["delta1_interval95"] is None
     assert together["images"] == 4
-    assert together["by_canvas"][0]["scenes"] == 1
+    assert together["by_canvas"]["area"][0]["scenes"] == 1
     # log 1, log 1, log 2, log 2: standard deviation log 2 / sqrt 3.
     assert together["static"]["scale_jitter"] == pytest.approx(math.log(2) / math.sqrt(3))
     # No other scene is left to learn a prior from.

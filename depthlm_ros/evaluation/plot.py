@@ -142,7 +142,7 @@ def _depth_bins(ax: Any, metrics: dict[str, Any]) -> None:
 
 def _canvases(ax: Any, metrics: dict[str, Any]) -> None:
     ax.set_title("delta1 by size of the canonical view")
-    groups = metrics["by_canvas"]
+    groups = metrics["by_canvas"]["area"]
     names = []
     for group in groups:
         small, large = (f"{w}×{h}" for w, h in (group["smallest"], group["largest"]))

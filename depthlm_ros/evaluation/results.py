@@ -35,7 +35,9 @@ NOTES = {
     "best_constant, oracle_image_constant": "oracles: they see the labels that they are scored on",
     "rank_correlation, log_correlation": "within an image (Spearman; Pearson of log depth), median over images",
     "failures": "images that could not be asked; their labels are not in n",
-    "by_depth, by_canvas": "groups of true z-depth, and of the canonical view's size",
+    "by_depth": "groups of true z-depth",
+    "by_canvas": "groups of canonical views by area, width, height, aspect, and single sizes; below_best is the gap "
+    "to the best group of the grouping, which is best in part by chance",
     "confidence": "probability of being within 25 %; calibration errors are means of |delta1 - confidence| over bins",
     "sigma": "coverage: share of answers with |error| <= sigma",
 }

@@ -1,0 +1,207 @@
+"""The sections of a model card about the checkpoint itself: what it is, how to ask it, how it was made."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from depthlm_ros.config import EMBEDDED
+from depthlm_ros.engines.factory import CHECKPOINTS
+from depthlm_ros.evaluation.card_files import TRAINING_FILE, Checkpoint
+from depthlm_ros.evaluation.provenance import weights_digest
+from depthlm_ros.profile import PROFILE_FILE, CheckpointProfile
+from depthlm_ros.prompting import MARKER_MARGIN
+
+_EMBEDDED_PURPOSE = (
+    "It lies inside the package, so that the whole pipeline (engine, parser, calibration, ROS topics) runs anywhere, "
+    "offline, on one CPU core. For real images use a published DepthLM checkpoint."
+)
+_RENDERED_ONLY = (
+    "**It knows rendered scenes only**: it has never seen a photograph, and makes no claim on real images beyond the "
+    "numbers below."
+)
+_MEASURED_ELSEWHERE = ("validation", "test", "last_losses")
+"""Scores of the training's own: taken otherwise than by ``depthlm eval``, and one card has one way of measuring."""
+
+
+def is_embedded(checkpoint: Checkpoint) -> bool:
+    """Whether it is the checkpoint inside this package."""
+    return checkpoint.folder.resolve() == (CHECKPOINTS / EMBEDDED).resolve()
+
+
+def what_it_is(checkpoint: Checkpoint) -> str:
+    """What kind of model it is, which weights, and what its numbers mean."""
+    profile, training = checkpoint.profile, checkpoint.training or {}
+    size = f" of {training['parameters'] / 1e6:.2f} million parameters" if "parameters" in training else ""
+    facts = [
+        f"`{checkpoint.architecture or 'architecture not recorded'}`{size}: a standard Hugging Face directory.",
+        f"Weights: {_weights(checkpoint)}.",
+        f"It answers with metres of depth along {_CONVENTION[profile.depth_convention]}, up to "
+        f"{profile.max_depth_m:g} m.",
+        f"Confidence and sigma: {_calibration(profile)}.",
+        f"Spatial questions that it was trained for: {', '.join(profile.spatial_tasks) or 'none'}. Answers to others "
+        "are computed from its depths and say so.",
+    ]
+    words = [_EMBEDDED_PURPOSE] if is_embedded(checkpoint) else []
+    words += [_RENDERED_ONLY] if _is_staged(checkpoint.training) else []
+    return "\n\n".join(["\n".join(f"- {fact}" for fact in facts), *words])
+
+
+_CONVENTION = {"z": "the optical axis", "range": "the ray of the pixel"}
+
+
+def _weights(checkpoint: Checkpoint) -> str:
+    digest = weights_digest(checkpoint.folder)
+    if "sha256" not in digest:
+        return f"not identified ({digest['absent']})"
+    return f"`LC_ALL=C sha256sum *.safetensors | sha256sum` prints `{digest['sha256']}`"
+
+
+def _calibration(profile: CheckpointProfile) -> str:
+    if profile.calibration is None:
+        return "none; the checkpoint has no calibration"
+    return f"fitted on {profile.calibration.fitted_on or 'data that are not recorded'}"
+
+
+def how_to_ask(checkpoint: Checkpoint) -> str:
+    """How to ask it through this package, and what any other program has to do."""
+    profile = checkpoint.profile
+    command = ["depthlm", "estimate", "photo.png", "--camera-info", "camera.yaml", "--out", "answers"]
+    command += ["--pixel", "300", "200"]
+    if not is_embedded(checkpoint):
+        command += ["--checkpoint", str(checkpoint.folder)]
+    if checkpoint.profile_name:
+        command += ["--profile", checkpoint.profile_name]
+    source = (
+        f"the built-in profile `{checkpoint.profile_name}`"
+        if checkpoint.profile_name
+        else f"`{PROFILE_FILE}`"
+    )
+    steps = [
+        f"Resize the undistorted image so that its focal length is {profile.canonical_focal_px:g} px.",
+        _reference(profile),
+        f"Send {'the image, then the question' if profile.image_first else 'the question, then the image'}"
+        + (f", after the system message {profile.system!r}" if profile.system is not None else "")
+        + f":\n\n   > {profile.question}\n",
+        f"Decode greedily, at most {profile.max_new_tokens} tokens"
+        + (f", after the given start `{profile.prompt_prefix}`" if profile.prompt_prefix else "")
+        + (f", until {' or '.join(repr(text) for text in profile.stop)}" if profile.stop else "")
+        + "; the number is the depth in metres.",
+    ]
+    listed = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
+    return f"```bash\n{shlex.join(command)}\n```\n\nWhat happens there, from {source}:\n\n{listed}"
+
+
+def _reference(profile: CheckpointProfile) -> str:
+    if profile.pixel_reference == "marker":
+        return (
+            "Paint the red arrow of nine pixels that points at the pixel, which itself stays unpainted (`depthlm "
+            f"mark` draws it). Pixels within {MARKER_MARGIN} px of the border of the resized image cannot be asked."
+        )
+    return (
+        "Write the pixel's coordinates into the question, in steps of which each side of the image has "
+        f"{profile.coordinate_steps}; nothing is painted."
+    )
+
+
+def how_it_was_made(checkpoint: Checkpoint) -> str:
+    """What its training record says.
+
+    Raises:
+        KeyError: The record lacks something, as one of another version of ``depthlm train`` may.
+    """
+    training = checkpoint.training
+    if training is None:
+        return "The checkpoint came without a training record; ask its publisher."
+    parts = []
+    if _is_staged(training):
+        parts.append(_stages(training, checkpoint.profile.pixel_reference))
+    elif "base" in training:
+        parts.append(f"Fine-tuned from `{training['base']}` by `depthlm train`.")
+    settings = {key: value for key, value in training.items() if key not in _MEASURED_ELSEWHERE}
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _leaves(settings))
+    parts.append(f"All settings, from `{TRAINING_FILE}`:\n\n| setting | value |\n|---|---|\n{rows}")
+    return "\n\n".join(parts)
+
+
+def _is_staged(training: Mapping[str, Any] | None) -> bool:
+    """Whether the record is one of the recipe that begins from nothing, on rendered scenes, in two stages."""
+    recipe = (training or {}).get("recipe", {})
+    return isinstance(recipe, Mapping) and {"vision", "text"} <= recipe.keys()
+
+
+def _stages(training: Mapping[str, Any], reference: str) -> str:
+    recipe, minutes = training["recipe"], training["wall_minutes"]
+    vision, text, data = recipe["vision"], recipe["text"], recipe["data"]
+    shares = (
+        (data.get("task_share", 0.0), "the spatial tasks about points"),
+        (data.get("motion_share", 0.0), "the camera's motion between two views"),
+    )
+    others = " and ".join(f"{share:.0%} ask for {what}" for share, what in shares if share > 0.0)
+    arrow = "that an arrow points at" if reference == "marker" else "that is named by its coordinates"
+    sentences = [
+        f"**Text** ({minutes['text']:g} min). The whole model on the paper's supervision: a question about the pixel "
+        f"{arrow}, the answer's sentence with the number, sparse labels, loss on the answer alone.",
+        _tower(text),
+        _auxiliary(text, reference),
+        *([f"Of the batches {others}."] if others else []),
+    ]
+    return "\n".join(
+        (
+            f"Made by `depthlm train` from nothing, on {data['train_views']} rendered views; {training['device']}:",
+            "",
+            f"1. **Vision** ({minutes['vision']:g} min). The vision tower alone, through linear heads that are "
+            f"thrown away afterwards. What is minimised: {_losses(vision, reference)}.",
+            f"2. {' '.join(sentences)}",
+            "",
+            "Departures from the paper: stage 1, on *dense* rendered depth, stands in for the web-scale pre-training "
+            f"of a published vision-language model; {_departure(text, reference)}.",
+        )
+    )
+
+
+def _tower(text: Mapping[str, Any]) -> str:
+    frozen = text["frozen_share"]
+    if frozen <= 0.0:
+        return "The tower moves from the start."
+    return f"The tower is frozen {'throughout' if frozen >= 1.0 else f'for the first {frozen:.0%} of the stage'}."
+
+
+def _losses(stage: Mapping[str, Any], reference: str) -> str:
+    """The losses of the linear heads with their weights, those that are on."""
+    # Without an arrow there is none to be found: the recipe takes this loss out.
+    arrow = stage["pointing_weight"] if reference == "marker" else 0.0
+    losses = (
+        (stage["dense_weight"], "the dense depth of every patch"),
+        (arrow, "which image token the arrow points at"),
+        (stage["pointed_weight"], "the depth at the pixel that is asked about"),
+    )
+    return ", ".join(f"{what} (weight {weight:g})" for weight, what in losses if weight > 0.0)
+
+
+def _auxiliary(text: Mapping[str, Any], reference: str) -> str:
+    losses = _losses(text, reference)
+    if not losses or text["frozen_share"] >= 1.0:
+        return "The losses of stage 1 are off."
+    return (
+        "Once it moves, the losses of stage 1 go on as auxiliaries of the questions about depth, beside the answer's "
+        f"(weight 1): {losses}."
+    )
+
+
+def _departure(text: Mapping[str, Any], reference: str) -> str:
+    if not _losses(text, reference) or text["frozen_share"] >= 1.0:
+        return "stage 2 is the paper's, with nothing but text and sparse labels"
+    dense = ", dense labels among them," if text["dense_weight"] > 0.0 else ""
+    return f"stage 2 is not text supervision alone, since the losses of stage 1{dense} go on beside it"
+
+
+def _leaves(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in record.items():
+        if isinstance(value, dict):
+            found += _leaves(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", str(value).replace("|", "\\|")))
+    return found
