@@ -43,7 +43,7 @@ def study(
         int | None, typer.Option(min=1, help="Held-out queries per domain. [default: the study's]")
     ] = None,
     train_views: Annotated[
-        int, typer.Option(min=0, help="Training views; 0 takes all there are, of labels 800, of grpo 300.")
+        int, typer.Option(min=0, help="Training views; 0 takes all there are, of labels 400, of grpo 300.")
     ] = 0,
     docs: Annotated[
         Path | None, typer.Option(help="Document whose section of this study is replaced by the table.")
@@ -52,7 +52,7 @@ def study(
     """Compare the arms of one finding over seeds at equal budgets, and judge it by a rule fixed before.
 
     An interrupted study goes on; finished runs are kept. Each run is a process of one thread. With the defaults the
-    five take about 45 core minutes together: focal 16, reference 10, labels 12, grpo 8, answer 2.
+    five take about 40 core minutes together (an estimate): focal 11, reference 9, labels 11, grpo 8, answer 2.
     """
     from depthlm_ros.training.studies.registry import study_named
     from depthlm_ros.training.studies.report import write_results, write_section

@@ -190,14 +190,14 @@ def test_a_failed_process_is_named_and_leaves_no_result(options):
 
 
 def test_crops_are_whole_tokens_near_the_canvas_shape_inside_their_views(views):
-    sizes = np.array([[64, 96], [96, 128], [128, 176], [144, 208], [64, 208]] * 100)
+    sizes = np.array([[96, 144], [96, 128], [128, 176], [144, 208], [96, 208]] * 100)
     crops = crop_sizes(sizes, 3)
     assert (crops % 16 == 0).all()
     assert (crops <= sizes).all()
     assert crops.min() == 48
     shape = crops[:, 1] / crops[:, 0]
-    assert shape.min() >= 1.25
-    assert shape.max() <= 1.4
+    assert shape.min() >= 1.4 / 1.08
+    assert shape.max() <= 1.4 * 1.08
     assert len(np.unique(crops[3::5], axis=0)) == 7  # 48 to 144 rows
 
 
@@ -205,7 +205,7 @@ def test_both_arms_see_the_same_pixels_and_depths(views):
     cache = ViewCache(views / "train", 200)
     canonical, none = (MixedCameras(cache, arm, 5) for arm in ("canonical", "none"))
     assert (none.sizes == CANVAS).all()
-    assert none.tokens == 48.0
+    assert none.tokens == 35.0
     assert len(np.unique(canonical.sizes, axis=0)) > 1
     whole_rgb, whole_depth = cache[4]
     rgb, depth = canonical[4]
@@ -216,7 +216,7 @@ def test_both_arms_see_the_same_pixels_and_depths(views):
     assert depth[10, 20] == whole_depth[top + 10, left + 20]
     resized, moved = none[4]
     assert resized.shape == (*CANVAS, 3)
-    assert moved[48, 64] == depth[int(48.5 * height / 96), int(64.5 * width / 128)]
+    assert moved[40, 56] == depth[int(40.5 * height / 80), int(56.5 * width / 112)]
 
 
 def test_both_arms_are_asked_the_same_points(views):
@@ -241,7 +241,7 @@ def test_focal_runs_both_arms_and_keeps_no_state(options):
         assert set(run.figures) == set(FOCAL.figures)
         assert run.figures["samples"] == 16
         assert 0.0 <= run.figures["delta1"] <= 1.0
-    assert {run.figures["image_tokens"] for run in runs if run.arm == "none"} == {48.0}
+    assert {run.figures["image_tokens"] for run in runs if run.arm == "none"} == {35.0}
     assert not list(options.run.rglob("*.safetensors"))
 
 

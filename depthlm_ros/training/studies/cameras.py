@@ -14,8 +14,10 @@ from depthlm_ros.training.validation import Queries
 from depthlm_ros.training.views import ViewCache
 
 CANONICAL, NONE = "canonical", "none"
-CANVAS = (96, 128)
-"""Height and width that a model without intrinsics gets every image at."""
+CANVAS = (80, 112)
+"""Height and width that a model without intrinsics gets every image at: about as many tokens as crops have."""
+LEAST = (96, 128)
+"""Height and width of the smallest view that is cropped; smaller ones leave no room for other cameras."""
 
 _TOKEN_PX = 16
 _SMALLEST_ROWS = 3
@@ -41,7 +43,7 @@ def crop_sizes(sizes: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]
         seed: Of the draw; the same for both arms.
 
     Returns:
-        (height, width) of the centre crops, shape (N, 2); from 48x64 pixels to what the view holds.
+        (height, width) of the centre crops, shape (N, 2); from 48 rows to what the view holds.
     """
     rng = np.random.default_rng(seed)
     chosen = np.empty_like(sizes)
@@ -72,9 +74,10 @@ class MixedCameras(ViewCache):
         if arm not in (CANONICAL, NONE):
             raise ValueError(f"arm: expected {CANONICAL} or {NONE}, got {arm!r}")
         self._views, self._arm = views, arm
-        self.crops = crop_sizes(views.sizes, seed)
-        self.robot = views.robot
-        self.sizes = self.crops if arm == CANONICAL else np.tile(np.array(CANVAS), (len(views), 1))
+        self._kept = np.flatnonzero((views.sizes >= LEAST).all(axis=1))
+        self.crops = crop_sizes(views.sizes[self._kept], seed)
+        self.robot = views.robot[self._kept]
+        self.sizes = self.crops if arm == CANONICAL else np.tile(np.array(CANVAS), (len(self.crops), 1))
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -85,7 +88,7 @@ class MixedCameras(ViewCache):
 
     def crop(self, index: int) -> tuple[RgbArray, DepthArray]:
         """The crop at the canonical scale, whatever the arm."""
-        rgb, depth = self._views[index]
+        rgb, depth = self._views[int(self._kept[index])]
         height, width = (int(side) for side in self.crops[index])
         top, left = (depth.shape[0] - height) // 2, (depth.shape[1] - width) // 2
         part = (slice(top, top + height), slice(left, left + width))

@@ -60,13 +60,13 @@ FOCAL = Study(
     question="Does one canonical focal length help on mixed cameras?",
     arms={
         CANONICAL: "crops at the canonical scale, canvas varies",
-        NONE: "the same crops resized to 128x96 px, so that the focal length varies and is not known",
+        NONE: "the same crops resized to 112x80 px, so that the focal length varies and is not known",
     },
-    steps=300,
+    steps=200,
     batch=32,
     queries=800,
     budget="{steps} steps of {batch} views per run, {queries} held-out queries per domain",
-    cost="about 16 core minutes",
+    cost="about 11 core minutes",
     figures={
         "delta1": "depth at the pointed pixel within 25 %, mean of both domains",
         "delta1_robot": "robot domain",

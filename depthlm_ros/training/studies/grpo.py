@@ -133,7 +133,7 @@ STUDY_GRPO = Study(
         GRPO: f"GRPO on the same labels, {_COMPLETIONS} answers drawn for each, reward minus L1",
         SFT_ANSWERS: f"supervised on {_COMPLETIONS} times the labels: as many answers as GRPO scores",
     },
-    steps=20,
+    steps=12,
     batch=16,
     queries=400,
     budget="{steps} steps of {batch} labels ({steps} times eight of sft_equal_answers), {queries} held-out labels",

@@ -32,7 +32,7 @@ def views_for(options: Options) -> ViewSet:
     return ViewSet(
         _SET,
         LABELS_SEED,
-        options.train_views or 800,
+        options.train_views or 400,
         DataConfig().robot_share,
         DataConfig().canonical_focal_px,
     )
@@ -69,11 +69,11 @@ LABELS = Study(
         "4": "four of each",
         "all": "any pixel, drawn anew each time",
     },
-    steps=200,
-    batch=32,
+    steps=120,
+    batch=16,
     queries=300,
     budget="{steps} steps of {batch} views per run, {queries} held-out queries per domain",
-    cost="about 12 core minutes",
+    cost="about 11 core minutes",
     figures={
         "delta1": "text answers within 25 %, mean of both domains",
         "delta1_robot": "robot domain",
