@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from depthlm_ros.engines.http_response import answer_of, models_of, prompt_token
 from depthlm_ros.engines.http_settings import ServerSettings
 
 CHAT = "/v1/chat/completions"
-_QUESTION: list[dict[str, Any]] = [{"role": "user", "content": "Name a number."}]
-_WORD, _TIMES = "the", 9
+_QUESTION, _WORD = "Name a number.", "the"
 _IMAGE = PromptImage(np.full((56, 56, 3), 128, np.uint8))
 """56 pixels are a whole number of 14- and 28-pixel patches, and the least that Qwen2.5-VL takes unresized."""
 
@@ -54,9 +52,12 @@ class _Server:
     def __init__(self, client: HttpClient, url: str, model: str) -> None:
         self.client, self.url, self.model = client, url, model
 
-    async def prompt_tokens(self, dialect: Dialect, prefix: str = "") -> int | None:
-        """Tokens of the question with a prefix; 0 where the server does not say, None where it refuses."""
-        body = chat_request(self.model, _QUESTION, dialect, prefix=prefix, max_tokens=1)
+    async def prompt_tokens(
+        self, dialect: Dialect, prefix: str = "", *, question: str = _QUESTION
+    ) -> int | None:
+        """Tokens of a question with a prefix; 0 where the server does not say, None where it refuses."""
+        messages = [{"role": "user", "content": question}]
+        body = chat_request(self.model, messages, dialect, prefix=prefix, max_tokens=1)
         try:
             return prompt_tokens_of(await self.client.post(self.url, body)) or 0
         except CallError as error:
@@ -105,17 +106,19 @@ async def _prefix_way(server: _Server, dialect: Dialect) -> PrefixWay:
         if length and (closed is None or length < closed):
             return way
     if closed:
-        # Here the last message may be left open without being told: then it adds its own tokens and no more.
-        longer = await server.prompt_tokens(speaking(PrefixWay.ASSISTANT), " ".join([_WORD] * _TIMES))
+        # Here the last message may be left open without being told: then it adds its own tokens and no more. How many
+        # those are, the same word shows as the user's message, where the same kind of tokens stand around it.
         bare = await server.prompt_tokens(dialect)
-        if longer and bare and closed - bare == (longer - closed) / (_TIMES - 1):
+        with_word = await server.prompt_tokens(dialect, question=_WORD)
+        without = await server.prompt_tokens(dialect, question="")
+        if bare and with_word and without and closed - bare == with_word - without:
             return PrefixWay.ASSISTANT
     return PrefixWay.WHOLE
 
 
 async def _seeing(server: _Server, dialect: Dialect, settings: ServerSettings) -> Dialect:
     """Ask one question about an image as the engine will, so that what cannot work fails now."""
-    prompt = Prompt((_IMAGE,), "Name a number.", prefix="The number is")
+    prompt = Prompt((_IMAGE,), _QUESTION, prefix="The number is")
     uris: Sequence[str] = [data_uri(_IMAGE.pixels(), settings.image_format, settings.jpeg_quality)]
     body = chat_request(server.model, messages_of(prompt, uris), dialect, prefix=prompt.prefix, max_tokens=2)
     try:

@@ -1,0 +1,176 @@
+"""The kinds of servers: what each does differently, as ``test/data/server_facts.json`` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from depthlm_ros.engines.base import Answer
+from servers.standin import RefusedError, StandIn
+
+
+def logprobs_of(answer: Answer, **more: Any) -> dict[str, Any]:
+    """Log-probabilities as OpenAI lays them out; ``more`` is added to each token."""
+    return {
+        "content": [
+            {"token": t.text, "logprob": t.logprob, "bytes": list(t.text.encode()), **more}
+            for t in answer.tokens
+        ]
+    }
+
+
+class TrtLlmServe(StandIn):
+    """Strict about fields; the name of the model in a request is not looked at."""
+
+    kind = "trtllm-serve"
+    health = b""
+
+    def check(self, body: dict[str, Any]) -> None:
+        for name in self.unknown(body):
+            error = {
+                "type": "extra_forbidden",
+                "loc": ("body", name),
+                "msg": "Extra inputs are not permitted",
+            }
+            raise RefusedError(400, {"error": str([error | {"input": body[name]}])})
+        if "top_logprobs" in body and not body.get("logprobs"):
+            raise RefusedError(400, {"error": "logprobs must be true when using top_logprobs"})
+
+    def render(self, body: dict[str, Any]) -> str:
+        how = {
+            "add_generation_prompt": body.get("add_generation_prompt", True),
+            **body.get("chat_template_kwargs", {}),
+        }
+        try:
+            return self.model.render(body["messages"], **how)
+        except ValueError as error:
+            what = {
+                "object": "error",
+                "message": str(error),
+                "type": "BadRequestError",
+                "param": None,
+                "code": 400,
+            }
+            raise RefusedError(400, what) from None
+
+    def keeps_stop(self, body: dict[str, Any]) -> bool:
+        return bool(body.get("include_stop_str_in_output"))
+
+    def extras(self, body: dict[str, Any], answer: Answer, stopped_by: str | None) -> dict[str, Any]:
+        logprobs = logprobs_of(answer, top_logprobs=None) if body.get("logprobs") else None
+        return {"logprobs": logprobs, "stop_reason": stopped_by, "mm_embedding_handle": None}
+
+
+class Vllm(StandIn):
+    """Lenient about fields; knows its model's name."""
+
+    kind = "vllm"
+    health = b""
+
+    def check(self, body: dict[str, Any]) -> None:
+        if body["model"] != self.name:
+            self._refuse(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
+        if body.get("continue_final_message") and body.get("add_generation_prompt", True):
+            message = "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
+            self._refuse(400, message, "BadRequestError")
+
+    @staticmethod
+    def _refuse(status: int, message: str, kind: str) -> None:
+        raise RefusedError(
+            status, {"error": {"message": message, "type": kind, "param": None, "code": status}}
+        )
+
+    def render(self, body: dict[str, Any]) -> str:
+        return self.model.render(
+            body["messages"],
+            add_generation_prompt=body.get("add_generation_prompt", True),
+            continue_final_message=body.get("continue_final_message", False),
+        )
+
+    def keeps_stop(self, body: dict[str, Any]) -> bool:
+        return bool(body.get("include_stop_str_in_output"))
+
+    def extras(self, body: dict[str, Any], answer: Answer, stopped_by: str | None) -> dict[str, Any]:
+        logprobs = logprobs_of(answer, top_logprobs=[]) if body.get("logprobs") else None
+        if logprobs and stopped_by is None and answer.finish.value == "stop":
+            end = {"token": "<|im_end|>", "logprob": -0.01, "bytes": list(b"<|im_end|>"), "top_logprobs": []}
+            logprobs["content"].append(end)
+        return {"logprobs": logprobs, "stop_reason": stopped_by, "token_ids": None}
+
+
+class TransformersServe(StandIn):
+    """Strict about fields, no log-probabilities, no way to give the start of an answer."""
+
+    kind = "transformers-serve"
+
+    def card(self) -> dict[str, Any]:
+        return super().card() | {"owned_by": ""}
+
+    def check(self, body: dict[str, Any]) -> None:
+        if unknown := self.unknown(body):
+            raise RefusedError(422, {"detail": f"Unexpected fields in the request: {set(unknown)}"})
+
+    def render(self, body: dict[str, Any]) -> str:
+        if body.get("chat_template_kwargs"):
+            # add_generation_prompt is passed beside them: a second one, or continue_final_message, raises there.
+            raise RefusedError(500, b"Internal Server Error")
+        return self.model.render(body["messages"], add_generation_prompt=True)
+
+    def keeps_stop(self, body: dict[str, Any]) -> bool:
+        return True
+
+    def extras(self, body: dict[str, Any], answer: Answer, stopped_by: str | None) -> dict[str, Any]:
+        return {}
+
+    def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        # The model's generation_config decides, and the default of that is to sample.
+        return super().chat({"temperature": 1.0, **body})
+
+
+class LlamaCpp(StandIn):
+    """Lenient about fields; a last assistant message is continued, and stop strings are always stripped."""
+
+    kind = "llama.cpp"
+
+    def render(self, body: dict[str, Any]) -> str:
+        *talk, last = body["messages"]
+        if last["role"] != "assistant":
+            return self.model.render(body["messages"], add_generation_prompt=True)
+        return self.model.render(talk, add_generation_prompt=True) + last["content"]
+
+    def keeps_stop(self, body: dict[str, Any]) -> bool:
+        return False
+
+    def extras(self, body: dict[str, Any], answer: Answer, stopped_by: str | None) -> dict[str, Any]:
+        return {"logprobs": logprobs_of(answer, id=0, top_logprobs=[])} if body.get("logprobs") else {}
+
+
+class EdgeLlm(StandIn):
+    """Strict about fields, log-probabilities, no way to give the start of an answer."""
+
+    kind = "tensorrt-edge-llm"
+    health = {"status": "healthy"}  # noqa: RUF012 (never changed)
+
+    def check(self, body: dict[str, Any]) -> None:
+        for name in self.unknown(body):
+            self._refuse("Extra inputs are not permitted", name)
+        if extra := set(body.get("chat_template_kwargs", {})) - {"enable_thinking", "reasoning_effort"}:
+            self._refuse(f"unsupported chat_template_kwargs: {', '.join(sorted(extra))}", None)
+
+    @staticmethod
+    def _refuse(message: str, param: str | None) -> None:
+        error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
+        raise RefusedError(400, {"error": error})
+
+    def render(self, body: dict[str, Any]) -> str:
+        return self.model.render(
+            body["messages"], add_generation_prompt=body.get("add_generation_prompt", True)
+        )
+
+    def keeps_stop(self, body: dict[str, Any]) -> bool:
+        return False
+
+    def extras(self, body: dict[str, Any], answer: Answer, stopped_by: str | None) -> dict[str, Any]:
+        return {"logprobs": logprobs_of(answer)} if body.get("logprobs") else {}
+
+
+KINDS = (TrtLlmServe, Vllm, TransformersServe, LlamaCpp, EdgeLlm)

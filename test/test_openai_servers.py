@@ -1,0 +1,166 @@
+"""The openai engine against stand-ins of real servers, and against a real one where one is given.
+
+DEPTHLM_TEST_SERVER_URL and DEPTHLM_TEST_SERVER_MODEL name a real server that serves the embedded checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from servers.brain import EmbeddedModel
+from servers.fixtures import CHECKPOINT, PROFILE, REAL_MODEL, REAL_URL, engine_of, prompts_of
+from servers.kinds import KINDS, EdgeLlm, LlamaCpp, TransformersServe, TrtLlmServe, Vllm
+
+from depthlm_ros.answers import AnswerStatus, number_probability, parse_answer
+from depthlm_ros.engines.base import Answer, EngineError, Finish
+from depthlm_ros.engines.openai import OpenAIEngine
+
+PROMPTS = prompts_of(2)
+PREFIXES = {
+    TrtLlmServe: "chat_template_kwargs",
+    Vllm: "continue_final_message",
+    TransformersServe: "whole_answer",
+    LlamaCpp: "assistant_message",
+    EdgeLlm: "whole_answer",
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[EmbeddedModel]:
+    with EmbeddedModel(CHECKPOINT) as model:
+        yield model
+
+
+@contextmanager
+def engine_at(kind: str, model: EmbeddedModel) -> Iterator[OpenAIEngine]:
+    """An engine at a stand-in, or at the real server."""
+    if kind == "real":
+        if not REAL_URL:
+            pytest.skip("no real server: DEPTHLM_TEST_SERVER_URL is not set")
+        with engine_of(REAL_URL, model=REAL_MODEL) as engine:
+            yield engine
+    else:
+        (server_kind,) = (k for k in KINDS if k.kind == kind)
+        with server_kind(model) as server, engine_of(server) as engine:
+            yield engine
+
+
+def ask(engine: OpenAIEngine, prompts=PROMPTS, **changes) -> list[Answer]:
+    how = {"max_new_tokens": PROFILE.max_new_tokens, "stop": PROFILE.stop, **changes}
+    return engine.generate(prompts, **how)
+
+
+@pytest.fixture(scope="module")
+def in_process(model: EmbeddedModel) -> list[Answer]:
+    return ask(model.engine)
+
+
+@pytest.mark.parametrize("kind", [*(kind.kind for kind in KINDS), "real"])
+def test_the_same_pixels_give_equal_depths_over_http_and_in_process(kind, model, in_process):
+    with engine_at(kind, model) as engine:
+        answers = ask(engine)
+        (state,) = (text for name, text in engine.details().items() if name.startswith("server/"))
+    theirs = [parse_answer(answer, PROFILE) for answer in answers]
+    ours = [parse_answer(answer, PROFILE) for answer in in_process]
+    assert [p.status for p in theirs] == [p.status for p in ours] == [AnswerStatus.OK] * len(PROMPTS)
+    assert [p.metres for p in theirs] == [p.metres for p in ours]
+    if "with log-probabilities" in state:
+        for pair in zip(answers, theirs, in_process, ours, strict=True):
+            assert "".join(token.text for token in pair[0].tokens) == pair[0].text
+            assert number_probability(*pair[:2]) == pytest.approx(number_probability(*pair[2:]), rel=1e-3)
+    else:
+        assert all(math.isnan(number_probability(*pair)) for pair in zip(answers, theirs, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_how_each_server_is_given_the_start_of_the_answer(kind, model):
+    with kind(model) as server, engine_of(server) as engine:
+        state = engine.details()["server/0"]
+        ask(engine, PROMPTS[:1])
+    assert f"prefix {PREFIXES[kind]}" in state
+    assert ("without log-probabilities" in state) == (kind is TransformersServe)
+    assert all(body["temperature"] == 0 for body in server.chats)
+    asked = server.chats[-1]
+    assert (asked["messages"][-1]["role"] == "assistant") == (PREFIXES[kind] != "whole_answer")
+    assert asked["stop"] == [" meters"]
+    known = server.facts.get("request_fields")
+    assert known is None or set(asked) <= set(known)
+
+
+@pytest.mark.parametrize("kind", [TrtLlmServe, Vllm], ids=lambda kind: kind.kind)
+def test_the_text_is_that_of_the_engine_in_process_to_the_letter(kind, model, in_process):
+    with kind(model) as server, engine_of(server) as engine:
+        answers = ask(engine)
+    assert [a.text for a in answers] == [a.text for a in in_process]
+    assert [a.finish for a in answers] == [a.finish for a in in_process]
+    assert [[t.text for t in a.tokens] for a in answers] == [[t.text for t in a.tokens] for a in in_process]
+
+
+@pytest.mark.parametrize("way", ["whole_answer", "assistant_message"])
+def test_the_way_of_the_prefix_can_be_forced(way, model, in_process):
+    with LlamaCpp(model) as server, engine_of(server, prefix=way) as engine:
+        answers = ask(engine)
+        assert f"prefix {way}" in engine.details()["server/0"]
+    metres = [parse_answer(answer, PROFILE).metres for answer in answers]
+    assert metres == [parse_answer(answer, PROFILE).metres for answer in in_process]
+
+
+def test_a_way_that_the_server_refuses_is_said_at_start(model):
+    with (
+        EdgeLlm(model) as server,
+        pytest.raises(EngineError, match=r"another engine\.prefix"),
+        engine_of(server, prefix="continue_final_message"),
+    ):
+        pass
+
+
+def test_jpeg_is_an_option_that_changes_pixels_a_little(model, in_process):
+    with Vllm(model) as server, engine_of(server, image_format="jpeg", jpeg_quality=95) as engine:
+        answers = ask(engine)
+    uri = server.chats[-1]["messages"][0]["content"][0]["image_url"]["url"]
+    assert uri.startswith("data:image/jpeg;base64,")
+    for answer, exact in zip(answers, in_process, strict=True):
+        ours, theirs = parse_answer(answer, PROFILE).metres, parse_answer(exact, PROFILE).metres
+        assert ours == pytest.approx(theirs, rel=1.0)
+
+
+def test_a_length_that_is_reached_is_told(model):
+    with Vllm(model) as server, engine_of(server) as engine:
+        (answer,) = ask(engine, PROMPTS[:1], max_new_tokens=2)
+    assert answer.finish is Finish.LENGTH
+    assert len(answer.tokens) == 2
+
+
+def test_a_system_message_and_the_order_of_text_and_image_are_sent(model):
+    prompt = replace(PROMPTS[0], system="You are a helpful assistant.", image_first=False)
+    with Vllm(model) as server, engine_of(server) as engine:
+        (over_http,) = ask(engine, [prompt])
+        (here,) = ask(model.engine, [prompt])
+    assert over_http.text == here.text
+    system, user, _ = server.chats[-1]["messages"]
+    assert system == {"role": "system", "content": "You are a helpful assistant."}
+    assert [part["type"] for part in user["content"]] == ["text", "image_url"]
+
+
+def test_a_server_without_the_model_is_refused_with_the_names_it_has(model):
+    with Vllm(model, "depthlm-3b") as server:
+        with pytest.raises(EngineError, match=r"does not have the model 'embedded'; it has 'depthlm-3b'"):
+            engine_of(server).__enter__()
+        with pytest.raises(EngineError, match=r"engine.model is empty; name one of .*'depthlm-3b'"):
+            engine_of(server, model="").__enter__()
+
+
+def test_the_stand_ins_sample_when_the_temperature_is_forgotten(model):
+    with Vllm(model) as server, engine_of(server) as engine:
+        (answer,) = ask(engine, PROMPTS[:1])
+        body = dict(server.chats[-1])
+        del body["temperature"]
+        texts = {
+            server.respond("/v1/chat/completions", body)[1]["choices"][0]["message"]["content"]
+            for _ in range(5)
+        }
+    assert len(texts | {answer.text}) > 2
