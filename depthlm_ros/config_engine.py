@@ -23,7 +23,9 @@ PREFIX_WAYS = (
 class EngineConfig(Section):
     """What runs the model."""
 
-    name: str = option("transformers", "Engine that runs the model.", choices=("transformers", "openai"))
+    name: str = option(
+        "transformers", "Engine that runs the model.", choices=("transformers", "openai", "tensorrt_llm")
+    )
     checkpoint: str = option(
         EMBEDDED, "Directory of a Hugging Face checkpoint, or 'embedded' for the one in this package."
     )
@@ -69,3 +71,31 @@ class EngineConfig(Section):
         "openai: PEM file of the authority that signed the server's certificate; empty takes the system's.",
     )
     verify_tls: bool = option(True, "openai: whether the certificate of an https server is checked.")
+    worker_python: str = option(
+        "",
+        "tensorrt_llm: the python of the virtual environment that has TensorRT-LLM; empty takes this one.",
+    )
+    quantization: str = option(
+        "auto",
+        "tensorrt_llm: what the checkpoint is quantised to; 'auto' takes it as it is, others refuse another one.",
+        choices=("auto", "none", "fp8", "nvfp4", "awq"),
+    )
+    memory_fraction: float = option(
+        0.5, "tensorrt_llm: share of the GPU memory left beside the model that its cache takes.",
+        low=0.01, high=0.95,
+    )  # fmt: skip
+    block_reuse: bool = option(
+        True, "tensorrt_llm: whether prompts that begin alike, with the same image, share its cache."
+    )
+    start_timeout_s: float = option(
+        600.0, "tensorrt_llm: longest time until the model is loaded.", unit="s", low=1.0, high=7200.0
+    )
+    silence_s: float = option(
+        30.0,
+        "tensorrt_llm: a worker process that gives no sign of life, or no answer while it works, for this long is "
+        "ended and started anew.",
+        unit="s", low=1.0, high=600.0,
+    )  # fmt: skip
+    restarts: int = option(
+        5, "tensorrt_llm: how often in a row a crashed worker process is started anew.", low=0, high=100
+    )

@@ -56,7 +56,25 @@ def create_engine(config: EngineConfig) -> VlmEngine:
             batch_size=config.batch_size,
             threads=config.threads,
         )
-    raise EngineError(f"engine.name: there is no engine {config.name!r}; use 'transformers' or 'openai'")
+    if config.name == "tensorrt_llm":
+        from depthlm_ros.engines.tensorrt_llm import TensorRTEngine, TensorRTSettings
+        from depthlm_ros.engines.worker_limits import Limits
+
+        return TensorRTEngine(
+            TensorRTSettings(
+                resolve_checkpoint(config),
+                dtype=config.dtype,
+                batch_size=config.batch_size,
+                quantization=config.quantization,
+                memory_fraction=config.memory_fraction,
+                block_reuse=config.block_reuse,
+                worker_python=config.worker_python,
+                limits=Limits(config.start_timeout_s, config.silence_s, config.restarts),
+            )
+        )
+    raise EngineError(
+        f"engine.name: there is no engine {config.name!r}; use 'transformers', 'openai' or 'tensorrt_llm'"
+    )
 
 
 def _refuse_foreign_profile(config: EngineConfig) -> None:
