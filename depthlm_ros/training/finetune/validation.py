@@ -34,6 +34,10 @@ class ModelEngine:
     def __init__(self, model: Any, encoder: Any, batch: int) -> None:
         self._model, self._encoder, self._batch = model, _OnDevice(encoder, model.device), batch
 
+    def details(self) -> dict[str, str]:
+        """Where the model is."""
+        return {"device": str(self._model.device)}
+
     def __enter__(self) -> ModelEngine:
         """Nothing is to be started."""
         return self

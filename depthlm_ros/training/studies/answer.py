@@ -43,6 +43,10 @@ class CountingEngine:
         self.model_name = engine.model_name
         self.tokens, self.queries, self.seconds = 0, 0, 0.0
 
+    def details(self) -> dict[str, str]:
+        """Those of the engine inside."""
+        return self._engine.details()
+
     def __enter__(self) -> CountingEngine:
         """The engine inside runs already."""
         return self
