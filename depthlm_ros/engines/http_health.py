@@ -40,12 +40,11 @@ class Breaker:
         self._failures, self._wait_s, self._until, self.reason = 0, 0.0, None, ""
 
     def failed(self, reason: str) -> None:
-        """A request failed by the server's fault; what was under way when the breaker opened changes nothing."""
+        """A request failed by the server's fault; to be said of a closed breaker only."""
         self.reason = reason
-        if self.closed:
-            self._failures += 1
-            if self._failures >= FAILURES_IN_A_ROW:
-                self.open(reason)
+        self._failures += 1
+        if self._failures >= FAILURES_IN_A_ROW:
+            self.open(reason)
 
     def open(self, reason: str) -> None:
         """Leave the server alone from now on, twice as long as the last time."""

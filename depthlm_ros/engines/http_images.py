@@ -58,8 +58,15 @@ class ImageUris:
         for image in prompt.images:
             key = _key(image)
             self._wanted[key] -= 1
-            if self._wanted[key] <= 0:
-                self._tasks.pop(key, None)
+            if self._wanted[key] <= 0 and key in self._tasks:
+                self._tasks.pop(key).cancel()
+
+    async def aclose(self) -> None:
+        """Give up what is being encoded for nobody."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _task(self, image: PromptImage) -> asyncio.Task[str]:
         key = _key(image)

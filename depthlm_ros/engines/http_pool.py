@@ -109,9 +109,10 @@ class ServerPool:
         try:
             yield
         except CallError as error:
-            if error.server_failed:
+            if error.server_failed and endpoint.breaker.closed:
                 endpoint.breaker.failed(str(error))
-                self._say_if_left_alone(endpoint)
+                if not endpoint.breaker.closed:
+                    _LOG.warning("%s", endpoint.describe())
             raise
         else:
             endpoint.answered += 1
@@ -130,14 +131,9 @@ class ServerPool:
         try:
             endpoint.dialect = await get_to_know(self._client, endpoint.url, self._settings)
             endpoint.breaker.succeeded()
-            _LOG.info("%s", endpoint.describe())
+            _LOG.info("%s", endpoint.describe())  # once when it starts and once when it comes back
         except CallError as error:
             endpoint.breaker.open(str(error))
             _LOG.debug("%s", endpoint.describe())
         finally:
             endpoint.trial = None
-
-    @staticmethod
-    def _say_if_left_alone(endpoint: Endpoint) -> None:
-        if not endpoint.breaker.closed:
-            _LOG.warning("%s", endpoint.describe())

@@ -176,6 +176,7 @@ class OpenAIEngine:
             for task in (stopper, *tasks):
                 task.cancel()
             await asyncio.wait({stopper, *tasks})
+            await uris.aclose()
         results = [None if task.cancelled() else task.result() for task in tasks]
         lost = [result for result in results if isinstance(result, CallError) and result.server_failed]
         if len(lost) == len(results):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -85,6 +87,10 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 128
     standin: StandIn
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.standin.connections.append(request)
+        super().process_request(request, client_address)
+
     def handle_error(self, *_: Any) -> None:
         """A client that goes away, or a killed server, is part of the tests."""
 
@@ -108,6 +114,7 @@ class StandIn:
         self.fault: Fault | None = None
         self.deserted = 0
         self.port = 0
+        self.connections: list[socket.socket] = []
 
     def __enter__(self) -> StandIn:
         self.start()
@@ -137,9 +144,13 @@ class StandIn:
         """Change the listening socket before it is used."""
 
     def kill(self) -> None:
-        """Stop listening at once."""
+        """Stop listening and break every connection, as the end of a process does."""
         self._listener.shutdown()
         self._listener.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.connections.clear()
 
     def respond(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Status and JSON of a request."""
