@@ -42,12 +42,13 @@ def test_few_canvas_sizes_are_a_group_each():
         ("area", 2000, 5000),
         ("width", 50, 100),
         ("height", 40, 50),
-        ("aspect", 1.25, 2),
+        ("aspect", 1.05**5, 1.05**14),
     ):
         assert [(g["smallest"], g["largest"], g["scenes"]) for g in groups[name]] == [
             ([50, 40], [50, 40], 1), ([100, 50], [100, 50], 2),
         ]  # fmt: skip
-        assert [(g["from"], g["to"]) for g in groups[name]] == [(low, low), (high, high)]
+        assert [g["from"] for g in groups[name]] == pytest.approx([low, high])
+        assert [g["to"] for g in groups[name]] == pytest.approx([low, high])
         assert [g["delta1"] for g in groups[name]] == [0.5, 1.0]
         assert [g["below_best"] for g in groups[name]] == [0.5, 0.0]
         # A single scene has no spread, and the best one no gap.
@@ -69,6 +70,23 @@ def test_many_canvas_sizes_make_groups_of_about_equal_count():
     mixed = by_canvas([(60, 50), (50, 60)] * 10 + [(70 + k, 50) for k in range(10)], truth[:30], truth[:30])
     assert mixed["area"][0]["scenes"] >= 20
     assert [g["from"] for g in mixed["width"]][:2] == [50, 60]
+
+
+def test_whole_pixels_do_not_tear_one_aspect_apart():
+    # 4:3 and 16:9 at sizes that were cut to whole pixels; 3:4 is another shape.
+    sizes = [
+        (113, 85),
+        (114, 85),
+        (130, 97),
+        (132, 99),
+        (110, 62),
+        (113, 63),
+        (115, 64),
+        (160, 90),
+        (85, 114),
+    ]
+    truth = [np.full(2, 2.0)] * len(sizes)
+    assert [g["scenes"] for g in by_canvas(sizes, truth, truth)["aspect"]] == [1, 4, 4]
 
 
 def test_a_single_size_is_compared_once_it_has_a_hundred_labels():

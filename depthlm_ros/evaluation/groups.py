@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,19 @@ DEPTH_EDGES_M = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 Size = tuple[int, int]
 """Width and height in pixels."""
 
+_ASPECT_STEP = 1.05
+"""Steps of the aspect: whole pixels blur it by a few per cent, which must not tear one shape of image apart."""
+
+
+def _aspect(size: Size) -> float:
+    return float(_ASPECT_STEP ** round(math.log(size[0] / size[1]) / math.log(_ASPECT_STEP)))
+
+
 GROUPINGS: Mapping[str, tuple[Callable[[Size], float], int]] = {
     "area": (lambda size: size[0] * size[1], 5),
     "width": (lambda size: size[0], 4),
     "height": (lambda size: size[1], 4),
-    "aspect": (lambda size: size[0] / size[1], 4),
+    "aspect": (_aspect, 4),
 }
 """What canonical views are ordered by, and into how many groups at most they are then cut."""
 
@@ -62,11 +71,11 @@ def by_canvas(
 
     Returns:
         Per grouping its groups in order, each with ``from`` and ``to``, the least and the greatest value (pixels,
-        square pixels for ``area`` and ``size``, width / height), ``smallest`` and ``largest``, sizes [width, height]
-        that have these, ``scenes``, what :func:`~depthlm_ros.evaluation.metrics.score` gives, ``below_best``: by how
-        much delta1 lies below that of the grouping's best group, and ``below_best_interval95``: [low, high] of that
-        difference when scenes are drawn anew within both; None for the best itself and where either has a single
-        scene.
+        square pixels for ``area`` and ``size``, width / height in steps of 5 %), ``smallest`` and ``largest``, sizes
+        [width, height] that have these, ``scenes``, what :func:`~depthlm_ros.evaluation.metrics.score` gives,
+        ``below_best``: by how much delta1 lies below that of the grouping's best group, and
+        ``below_best_interval95``: [low, high] of that difference when scenes are drawn anew within both; None for the
+        best itself and where either has a single scene.
     """
     labels = [len(z) for z in truth]
     hits = [within_delta1(z, guess) for z, guess in zip(truth, predicted, strict=True)]
