@@ -8,20 +8,17 @@ import time
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Quaternion, Transform, Vector3
-from rclpy.callback_groups import CallbackGroup
-from rclpy.node import Node
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped,unused-ignore]
 
 from depthlm_ros.ros import messages
 from depthlm_ros.ros.desk import (
-    ServiceDesk,
+    Service,
     Serving,
     answer_between_frames,
     pixels_of,
     require_newest,
     timeout_of,
 )
-from depthlm_ros.ros.health import Health
 from depthlm_ros.ros.messages import stamp_ns
 from depthlm_ros.ros.pipeline import Pair
 from depthlm_ros.ros.recent import KEPT, RecentFrames
@@ -36,38 +33,29 @@ HISTORY = 0.5
 """Frames are kept for this share of ``stream.max_age_s``: they must not be too old once it is their turn."""
 
 
-class AskService:
-    """Answers requests through the node's worker, between frames."""
+class AskService(Service):
+    """Answers one spatial question."""
 
-    def __init__(self, node: Node, group: CallbackGroup, health: Health, desk: ServiceDesk) -> None:
-        """Offer the service.
-
-        Args:
-            node: Offers it.
-            group: A reentrant group: a request waits for its answer.
-            health: Counts the points.
-            desk: Where requests wait.
-        """
-        self._health, self._desk = health, desk
-        node.create_service(AskSpatial, "~/ask", self._on_request, callback_group=group)
+    kind, name = AskSpatial, "~/ask"
 
     def _on_request(self, request: AskSpatial.Request, response: AskSpatial.Response) -> AskSpatial.Response:
-        # Messages begin as 0; what is never filled in must not look like a measurement.
+        # Messages begin as 0; what is never filled in must look neither like a measurement nor like STATUS_OK.
         response.value = response.confidence = response.sigma = math.nan
         response.motion = _transform(CameraMotion.unknown())
-        return self._desk.serve("~/ask", response, lambda serving: self._answer(request, response, serving))
+        response.status = AskSpatial.Response.STATUS_REFUSED
+        return super()._on_request(request, response)
 
     def _answer(self, request: AskSpatial.Request, response: AskSpatial.Response, serving: Serving) -> None:
         question = _question(request)
         timeout = timeout_of(request.timeout_s, serving)
-        require_newest(serving)
-        pairs = _pairs(question.task, request, serving.frames)
+        pairs = _pairs(question.task, request, serving.frames, require_newest(serving))
         limit = serving.stream.max_age_s
         answer = answer_between_frames(
             serving,
             timeout,
             lambda pipeline, deadline: pipeline.ask(pairs, question, max_age_s=limit, deadline=deadline),
         )
+        self._health.asked_question(answer.status.name.lower())
         for depths in answer.depths:
             self._health.asked_points(depths)
         self._fill(response, answer, pairs)
@@ -98,9 +86,9 @@ def _question(request: AskSpatial.Request) -> SpatialRequest:
     return SpatialRequest(task, pixels, request.seconds or math.nan, request.speed or math.nan)
 
 
-def _pairs(task: SpatialTask, request: AskSpatial.Request, frames: RecentFrames) -> list[Pair]:
-    """The frames that the stamps name, the earlier one first."""
-    later = _named("stamp", request.stamp, frames, frames.newest)
+def _pairs(task: SpatialTask, request: AskSpatial.Request, frames: RecentFrames, newest: Pair) -> list[Pair]:
+    """The frames that the stamps name, the earlier one first; ``newest`` where the later one is not named."""
+    later = _named("stamp", request.stamp, frames, newest)
     if task is not SpatialTask.CAMERA_MOTION:
         if _nanoseconds(request.earlier_stamp):
             raise ValueError(f"earlier_stamp: expected zero, since {task.value} is about one frame")

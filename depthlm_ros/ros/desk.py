@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
 
 from depthlm_ros.config import StreamConfig
 from depthlm_ros.engines.base import EngineError
@@ -87,6 +90,37 @@ class ServiceDesk:
         return response
 
 
+class Service(ABC):
+    """A service of the node whose requests wait at the desk.
+
+    Attributes:
+        kind: The service type.
+        name: Its name, relative or private.
+    """
+
+    kind: ClassVar[Any]
+    name: ClassVar[str]
+
+    def __init__(self, node: Node, group: CallbackGroup, health: Health, desk: ServiceDesk) -> None:
+        """Offer the service.
+
+        Args:
+            node: Offers it.
+            group: A reentrant group: a request waits for its answer.
+            health: Counts what became of the requests.
+            desk: Where requests wait.
+        """
+        self._health, self._desk = health, desk
+        node.create_service(self.kind, self.name, self._on_request, callback_group=group)
+
+    def _on_request(self, request: Any, response: Any) -> Any:
+        return self._desk.serve(self.name, response, lambda serving: self._answer(request, response, serving))
+
+    @abstractmethod
+    def _answer(self, request: Any, response: Any, serving: Serving) -> None:
+        """Fill the response through the worker, between frames, or raise with a sentence that says what is wrong."""
+
+
 def timeout_of(timeout_s: float, serving: Serving) -> float:
     """The seconds that a request may take; 0 means the node's own.
 
@@ -107,9 +141,10 @@ def require_newest(serving: Serving) -> Pair:
     """
     if serving.worker is None or serving.pipeline is None:
         raise ValueError("the node is not active: activate it (ros2 lifecycle set, or lifecycle.autostart)")
-    if serving.frames.newest is None:
+    newest = serving.frames.newest
+    if newest is None:
         raise ValueError("no frame has arrived yet: check the image and camera_info topics")
-    return serving.frames.newest
+    return newest
 
 
 def answer_between_frames(

@@ -37,6 +37,8 @@ class Health:
             self.frames_in = self.frames_answered = self.points_asked = self.points_answered = 0
             self.dropped: Counter[str] = Counter()
             self.failed_points: Counter[str] = Counter()
+            self.questions_asked = 0
+            self.failed_questions: Counter[str] = Counter()
             self.latencies: deque[float] = deque(maxlen=200)
             self.arrivals: deque[float] = deque(maxlen=50)
             self.last_drop = ""
@@ -77,6 +79,17 @@ class Health:
             self.failed_points.update({k: n for k, n in reasons.items() if k != "ok"})
         if sparse.error:
             self.say("engine_error", f"the engine failed on single pixels: {sparse.error}")
+
+    def asked_question(self, status: str) -> None:
+        """Count a spatial question by what became of it; the points that it was computed from are counted apart.
+
+        Args:
+            status: ``ok``, or why there is no value.
+        """
+        with self._lock:
+            self.questions_asked += 1
+            if status != "ok":
+                self.failed_questions[status] += 1
 
     def say(self, kind: str, text: str) -> None:
         """Log a warning unless one of its kind was logged a short while ago."""
@@ -123,6 +136,8 @@ class Health:
         with self._lock:
             values.update({f"dropped/{k}": str(n) for k, n in self.dropped.items()})
             values.update({f"failed_points/{k}": str(n) for k, n in self.failed_points.items()})
+            values["questions_asked"] = str(self.questions_asked)
+            values.update({f"failed_questions/{k}": str(n) for k, n in self.failed_questions.items()})
             if self.latencies:
                 middle, high = np.percentile(self.latencies, (50, 95))
                 values.update({"latency_p50_s": f"{middle:.3f}", "latency_p95_s": f"{high:.3f}"})

@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 
 from geometry_msgs.msg import Point
-from rclpy.callback_groups import CallbackGroup
-from rclpy.node import Node
 
 from depthlm_ros.ros import messages
 from depthlm_ros.ros.desk import (
-    ServiceDesk,
+    Service,
     Serving,
     answer_between_frames,
     pixels_of,
     require_newest,
     timeout_of,
 )
-from depthlm_ros.ros.health import Health
 from depthlm_ros.ros.pipeline import matches
 from depthlm_ros.srv import QueryDepth
 
@@ -25,25 +22,10 @@ MAX_PIXELS = 4096
 """More pixels in one request are refused, so that one caller cannot keep the stream waiting for long."""
 
 
-class QueryService:
-    """Answers requests through the node's worker, between frames."""
+class QueryService(Service):
+    """Answers with the depth at each pixel."""
 
-    def __init__(self, node: Node, group: CallbackGroup, health: Health, desk: ServiceDesk) -> None:
-        """Offer the service.
-
-        Args:
-            node: Offers it.
-            group: A reentrant group: a request waits for its answer.
-            health: Counts the points.
-            desk: Where requests wait.
-        """
-        self._health, self._desk = health, desk
-        node.create_service(QueryDepth, "~/query_depth", self._on_request, callback_group=group)
-
-    def _on_request(self, request: QueryDepth.Request, response: QueryDepth.Response) -> QueryDepth.Response:
-        return self._desk.serve(
-            "~/query_depth", response, lambda serving: self._answer(request, response, serving)
-        )
+    kind, name = QueryDepth, "~/query_depth"
 
     def _answer(self, request: QueryDepth.Request, response: QueryDepth.Response, serving: Serving) -> None:
         pixels = pixels_of(request.u, request.v)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,17 @@ from builtin_interfaces.msg import Time
 from graph import FOCAL, HEIGHT, WIDTH, Bench, NodeProcess, alone, image_message, info_message
 from std_msgs.msg import Header
 
-from depthlm_ros.config import CameraConfig
+from depthlm_ros.config import CameraConfig, StreamConfig
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.msg import SparseDepth
 from depthlm_ros.profile import CheckpointProfile
-from depthlm_ros.ros.desk import MAX_WAITING, ServiceDesk
+from depthlm_ros.ros.ask import AskService
+from depthlm_ros.ros.desk import MAX_WAITING, ServiceDesk, Serving
 from depthlm_ros.ros.health import Health
 from depthlm_ros.ros.pipeline import FramePipeline, FrameRefusedError, Pair
 from depthlm_ros.ros.recent import KEPT, RecentFrames
+from depthlm_ros.ros.worker import NewestFirstWorker
 from depthlm_ros.spatial.request import SpatialRequest, SpatialStatus
 from depthlm_ros.spatial.tasks import SpatialTask
 from depthlm_ros.srv import AskSpatial, QueryDepth
@@ -129,6 +132,7 @@ def test_a_bad_question_is_refused_with_what_was_wrong(name: str, bench: Bench, 
     bench.wait_for("sparse_depth", bench.send())
     answer = ask(bench, **fields)
     assert not answer.success
+    assert answer.status == AskSpatial.Response.STATUS_REFUSED
     assert says in answer.message
     assert math.isnan(answer.value)
     assert node.process.poll() is None
@@ -261,6 +265,84 @@ def test_a_pixel_outside_the_first_image_is_refused_before_anything_is_asked() -
         assert engine.prompts == []
 
 
+class Offering:
+    """In the node's place: keeps the callback of the service that is offered."""
+
+    def create_service(self, kind: Any, name: str, callback: Any, callback_group: Any) -> None:
+        assert (kind, name) == (AskSpatial, "~/ask")
+        self.callback = callback
+
+
+@contextmanager
+def served(
+    engine: FakeEngine, health: Health, frames: RecentFrames, *tasks: SpatialTask
+) -> Iterator[Callable[[AskSpatial.Request], AskSpatial.Response]]:
+    """The service's callback over a pipeline whose engine is scripted."""
+    failed: list[BaseException] = []
+    worker: NewestFirstWorker[Pair] = NewestFirstWorker(lambda _: None, failed.append)
+    worker.start()
+    serving = Serving(worker, pipeline(engine, *tasks), frames, StreamConfig())
+    offering = Offering()
+    AskService(offering, None, health, ServiceDesk(health, lambda: serving))  # type: ignore[arg-type]
+    yield lambda request: offering.callback(request, AskSpatial.Response())
+    assert worker.stop(5.0)
+    assert not failed
+
+
+def test_what_became_of_a_direct_question_is_counted() -> None:
+    health, frames = Health(print), RecentFrames()
+    frames.see(pair_at(1.0, time.monotonic()))
+    said = iter([" far away", " 2.00 meters", " 0.00 meters", " far away"])
+    question = Request(task=AHEAD, u=[80], v=[60])
+    with (
+        FakeEngine(lambda _: next(said)) as engine,
+        served(engine, health, frames, SpatialTask.PRINCIPAL_AXIS_DISTANCE) as call,
+    ):
+        answers = [call(question) for _ in range(4)]
+    assert [answer.status for answer in answers] == [
+        SparseDepth.STATUS_NO_NUMBER,
+        SparseDepth.STATUS_OK,
+        SparseDepth.STATUS_NOT_POSITIVE,
+        SparseDepth.STATUS_NO_NUMBER,
+    ]
+    assert all(answer.success and not answer.derived and math.isnan(answer.confidence) for answer in answers)
+    status = health.diagnostics(Time(), "n", "active", 2.0, 5.0).status[0]
+    told = {value.key: value.value for value in status.values}
+    assert {key: told[key] for key in told if "questions" in key} == {
+        "questions_asked": "4",
+        "failed_questions/no_number": "2",
+        "failed_questions/not_positive": "1",
+    }
+    assert told["points_asked"] == "0"  # no depth was asked
+
+
+def test_a_derived_question_is_counted_beside_its_points() -> None:
+    health, frames = Health(print), RecentFrames()
+    frames.see(pair_at(1.0, time.monotonic()))
+    with FakeEngine(lambda _: " 2.00 meters") as engine, served(engine, health, frames) as call:
+        assert call(Request(task=APART, u=[40, 100], v=[50, 80])).status == SparseDepth.STATUS_OK
+        assert call(Request(task=AHEAD, u=[40], v=[50], seconds=3.0)).status == 255  # refused: never asked
+    assert (health.questions_asked, dict(health.failed_questions)) == (1, {})
+    assert (health.counters()["points_asked"], health.counters()["points_answered"]) == (2, 2)
+
+
+def test_frames_that_are_forgotten_in_between_do_not_change_which_is_the_newest() -> None:
+    class Forgetting(RecentFrames):
+        @property
+        def newest(self) -> Pair | None:
+            pair = super().newest
+            self.clear()
+            return pair
+
+    frames = Forgetting()
+    frames.see(pair_at(1.0, time.monotonic()))
+    with FakeEngine(lambda _: " 2.00 meters") as engine, served(engine, Health(print), frames) as call:
+        answer = call(Request(task=AHEAD, u=[80], v=[60]))
+        assert answer.success, answer.message
+        assert answer.header.stamp.sec == 1
+        assert "check the image and camera_info topics" in call(Request(task=AHEAD, u=[80], v=[60])).message
+
+
 def test_no_exception_leaves_the_desk_and_places_are_given_back() -> None:
     said: list[str] = []
     desk = ServiceDesk(Health(said.append), lambda: None)  # type: ignore[arg-type,return-value]
@@ -291,3 +373,4 @@ def test_the_numbers_of_the_service_are_those_of_the_core() -> None:
     for status in SpatialStatus:
         holder = AskSpatial.Response if status >= 32 else SparseDepth
         assert getattr(holder, f"STATUS_{status.name}") == status
+    assert AskSpatial.Response.STATUS_REFUSED not in set(SpatialStatus)
