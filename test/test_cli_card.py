@@ -11,10 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from depthlm_ros.cli import app
+from depthlm_ros.config import EngineConfig
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.evaluation.card_checkpoint import how_it_was_made, how_to_ask
 from depthlm_ros.evaluation.card_files import Checkpoint
-from depthlm_ros.evaluation.provenance import weights_digest
+from depthlm_ros.evaluation.provenance import made_by, weights_digest
 from depthlm_ros.profile import TEXT_QUESTION, CheckpointProfile
 
 STAGE = {"dense_weight": 1.0, "pointing_weight": 0.2, "pointed_weight": 0.3, "frozen_share": 0.35}
@@ -131,6 +132,14 @@ def test_the_digest_is_what_sha256sum_prints_of_the_weights(tmp_path):
     one, two = (hashlib.sha256(text).hexdigest() for text in (b"1", b"2"))
     listing = f"{one}  a.safetensors\n{two}  b.safetensors\n"
     assert weights_digest(tmp_path) == {"sha256": hashlib.sha256(listing.encode()).hexdigest()}
+
+
+def test_what_a_server_answers_is_of_weights_that_are_not_known_here(checkpoint):
+    local = made_by("command", EngineConfig(checkpoint=str(checkpoint)))
+    assert local["checkpoint"] == weights_digest(checkpoint)
+    served = made_by("command", EngineConfig(name="openai", checkpoint=str(checkpoint)))
+    assert set(served["checkpoint"]) == {"absent"}
+    assert "openai" in served["checkpoint"]["absent"]
 
 
 def test_figures_of_other_weights_are_refused(tmp_path, checkpoint, measured):

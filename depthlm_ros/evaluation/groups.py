@@ -87,7 +87,8 @@ def by_canvas(
     groupings["size"] = (GROUPINGS["area"][0], large)
     found: dict[str, list[dict[str, Any]]] = {}
     for name, (key, groups) in groupings.items():
-        rows, drawn = [], []
+        rows: list[dict[str, Any]] = []
+        drawn: list[Floats | None] = []
         for group in (members for members in groups if sum(labels[i] for i in members)):
             ordered = sorted({sizes[i] for i in group}, key=key)
             figures = score([truth[i] for i in group], [predicted[i] for i in group])

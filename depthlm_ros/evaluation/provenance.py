@@ -14,8 +14,8 @@ from depthlm_ros.engines.factory import resolve_checkpoint
 from depthlm_ros.evaluation.benchmark import BenchmarkError
 
 _CHUNK = 1 << 20
-_LOCAL = ("transformers",)
-"""The engines that read their weights from the checkpoint's directory; of others nothing is known here."""
+_LOCAL = ("transformers", "tensorrt_llm")
+"""The engines that read their weights from the checkpoint's directory; what a server holds is not known here."""
 
 
 def command_line(words: Sequence[object], given: Iterable[tuple[str, object]]) -> str:
