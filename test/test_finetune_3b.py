@@ -1,11 +1,13 @@
 """Qwen2.5-VL 3B without its weights: the shape on the meta device, the adapters, and one real batch."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_models import shared_checkpoint
+from tokenizers import Tokenizer
 from toy_labels import write_toy_set
 
 torch = pytest.importorskip("torch")
@@ -20,6 +22,16 @@ from depthlm_ros.training.finetune.model import is_vision, prepare_model  # noqa
 from depthlm_ros.training.finetune.tokens import IGNORED, AnswerTokens  # noqa: E402
 from depthlm_ros.training.finetune.views import make_sample  # noqa: E402
 
+CHAT = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
+    "Given this image, how far is the point pointed by the red arrow from the camera? Output the thinking process in "
+    "<think> </think> and final answer (the meter number only, without the unit) in <answer> </answer> tags."
+    "<|im_end|>\n<|im_start|>assistant\n"
+)
+ANSWER = (
+    "<think> The point is around {0:.2f} meters away from the camera. </think>\n\n<answer> {0:.2f} </answer>"
+)
 CONFIG = Path(__file__).parents[1] / "config"
 SHAPE = json.loads((Path(__file__).parent / "data" / "qwen2_5_vl_3b.json").read_text(encoding="utf-8"))
 
@@ -74,8 +86,10 @@ def all_parameters(text, vision):
 def test_the_shape_has_as_many_parameters_as_the_published_one(model):
     counted = sum(p.numel() for p in model.parameters())
     assert counted == all_parameters(SHAPE["text"], SHAPE["vision"])
-    # The repository's page on Hugging Face says "4B params" of this 3B language model with its tower.
-    assert round(counted / 1e9) == 4
+    # The weights of Qwen2.5-VL-3B-Instruct are 7,509,245,952 bytes of bfloat16; public code that loads them counts
+    # 3,754,622,976 parameters, 668,684,288 of them in the tower (n_parameters of models made from it in mteb).
+    assert counted == 7_509_245_952 // 2 == 3_754_622_976
+    assert sum(p.numel() for name, p in model.named_parameters() if is_vision(name)) == 668_684_288
 
 
 def test_adapters_are_on_every_linear_layer_that_moves(model):
@@ -117,9 +131,17 @@ def test_a_batch_at_the_canonical_focal_length_has_the_tokens_that_its_size_says
     assert (batch["input_ids"] == pad).sum(dim=1).tolist() == [44 * 33, 44 * 33]
     assert batch["image_grid_thw"].tolist() == [[1, 66, 88], [1, 66, 88]]
     assert tuple(batch["pixel_values"].shape) == (2 * 66 * 88, 3 * 2 * 14 * 14)
+    # Prompt and answer as the published chat template and the paper write them, counted by the tokenizer alone.
+    counter = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    words = len(counter.encode(CHAT, add_special_tokens=False))
+    answers = [
+        len(counter.encode(ANSWER.format(image.depth[0]), add_special_tokens=False)) for image in images
+    ]
     learnt = (batch["labels"] != IGNORED).sum(dim=1)
+    assert learnt.tolist() == [count + 1 for count in answers]  # and the end of the turn
+    # One of the chat's tokens is the place of the image.
     text = (batch["attention_mask"].sum(dim=1) - 44 * 33 - learnt).tolist()
-    assert text[0] == text[1]  # the same question
+    assert text == [words - 1, words - 1]
 
 
 def test_the_crop_of_the_official_script_bounds_the_tokens(tmp_path):
@@ -129,6 +151,7 @@ def test_the_crop_of_the_official_script_bounds_the_tokens(tmp_path):
     encoder = load_encoder(checkpoint, record, device=torch.device("cpu"), max_image_pixels=None)
     entry = write_toy_set(tmp_path, "hall", 1, 1, size=(800, 600), focal_px=400.0)
     (image,) = read_benchmark(Path(entry["labels"]), tmp_path)
+    image = replace(image, pixels=np.array([[400, 300]]))  # every crop in the middle holds it
     profile = BUILT_IN_PROFILES["depthlm-3b"]
     for seed in range(4):
         sample = make_sample(image, 0, profile, AugmentConfig(), np.random.default_rng(seed))
