@@ -174,7 +174,7 @@ def test_while_it_starts_anew_a_caller_waits_no_longer_than_its_deadline(worker)
     supervisor = worker(first_delay_s=FOREVER)
     with pytest.raises(EngineError, match="SIGSEGV"):
         ask(supervisor, "segfault")
-    with pytest.raises(EngineError, match="being started after this: .*SIGSEGV"):
+    with pytest.raises(EngineError, match=r"being started after this: .*SIGSEGV"):
         ask(supervisor, "next", seconds=0.2)
 
 
