@@ -13,6 +13,7 @@ from depthlm_ros.cli_ask import ask
 from depthlm_ros.cli_ask_eval import ask_eval
 from depthlm_ros.cli_card import card
 from depthlm_ros.cli_common import InputError, PixelCommand, one_line_errors
+from depthlm_ros.cli_engine import engine_app
 from depthlm_ros.cli_estimate import estimate
 from depthlm_ros.cli_eval import evaluate
 from depthlm_ros.cli_mark import mark
@@ -37,6 +38,7 @@ app.command("card")(card)
 app.command("ask", cls=PixelCommand)(ask)
 app.command("ask-eval")(ask_eval)
 app.command("render")(render)
+app.add_typer(engine_app, name="engine")
 
 
 def _print_version(wanted: bool) -> None:
