@@ -100,4 +100,5 @@ def _choice(counts: npt.NDArray[np.int64], most: int, rng: np.random.Generator) 
         return pairs
     # Ordered by image and within it at random: the first of each image are taken, so that more of them hold fewer.
     order = np.lexsort((rng.random(len(images)), images))
-    return pairs[order[labels < most]]
+    chosen: npt.NDArray[np.int32] = pairs[order[labels < most]]
+    return chosen
