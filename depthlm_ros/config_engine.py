@@ -14,6 +14,7 @@ PREFIX_WAYS = (
     "continue_final_message",
     "chat_template_kwargs",
     "assistant_message",
+    "prompt_token_ids",
     "whole_answer",
 )
 """Ways to give a server the start of an answer: ``engines/http_dialect.py`` says what each sends."""

@@ -14,6 +14,7 @@ import pytest
 from servers.brain import EmbeddedModel
 from servers.fixtures import CHECKPOINT, PROFILE, REAL_MODEL, REAL_URL, engine_of, prompts_of
 from servers.kinds import KINDS, EdgeLlm, LlamaCpp, TransformersServe, TrtLlmServe, Vllm
+from servers.standin import RefusedError
 
 from depthlm_ros.answers import AnswerStatus, number_probability, parse_answer
 from depthlm_ros.engines.base import Answer, EngineError, Finish
@@ -107,6 +108,37 @@ def test_the_way_of_the_prefix_can_be_forced(way, model, in_process):
         assert f"prefix {way}" in engine.details()["server/0"]
     metres = [parse_answer(answer, PROFILE).metres for answer in answers]
     assert metres == [parse_answer(answer, PROFILE).metres for answer in in_process]
+
+
+class WithoutTemplateOptions(TrtLlmServe):
+    """A trtllm-serve whose template takes no options, as with a processor of the model's own."""
+
+    def check(self, body):
+        super().check(body)
+        if body.get("chat_template_kwargs"):
+            raise RefusedError(400, {"object": "error", "message": "no options", "type": "BadRequestError"})
+
+
+def test_token_ids_are_the_way_where_the_template_takes_no_options(model, in_process):
+    with WithoutTemplateOptions(model) as server, engine_of(server, checkpoint=CHECKPOINT) as engine:
+        answers = ask(engine)
+        assert "prefix prompt_token_ids" in engine.details()["server/0"]
+        asked = server.chats[-1]
+    assert [answer.text for answer in answers] == [answer.text for answer in in_process]
+    assert asked["messages"][-1]["role"] == "user"
+    assert len(asked["prompt_token_ids"]) > 10
+
+
+def test_token_ids_of_another_tokenizer_are_not_sent(model, tmp_path):
+    for file in CHECKPOINT.glob("*.js*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    template = (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8")
+    (tmp_path / "chat_template.jinja").write_text("Hello. " + template, encoding="utf-8")
+    with WithoutTemplateOptions(model) as server:
+        with engine_of(server, checkpoint=tmp_path) as engine:
+            assert "prefix whole_answer" in engine.details()["server/0"]
+        with pytest.raises(EngineError, match="counts other tokens"):
+            engine_of(server, checkpoint=tmp_path, prefix="prompt_token_ids").__enter__()
 
 
 def test_a_way_that_the_server_refuses_is_said_at_start(model):

@@ -45,7 +45,7 @@ def create_engine(config: EngineConfig) -> VlmEngine:
         from depthlm_ros.engines.openai import OpenAIEngine
 
         _refuse_foreign_profile(config)
-        return OpenAIEngine(settings_from(config, os.environ))
+        return OpenAIEngine(settings_from(config, os.environ, resolve_checkpoint(config)))
     if config.name == "transformers":
         from depthlm_ros.engines.transformers import TransformersEngine
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from depthlm_ros.engines.base import Prompt
+from depthlm_ros.engines.http_tokens import PromptTokens
 
 
 class PrefixWay(Enum):
@@ -22,6 +23,8 @@ class PrefixWay(Enum):
     """The same field inside ``chat_template_kwargs``, which trtllm-serve hands to the tokenizer's template."""
     ASSISTANT = "assistant_message"
     """A last assistant message alone, which llama.cpp, or a chat template on the server, leaves open."""
+    TOKENS = "prompt_token_ids"
+    """The whole prompt as token ids, made here with the model's tokenizer (trtllm-serve)."""
     WHOLE = "whole_answer"
     """Not at all: the model decodes the start itself, and it is taken off afterwards."""
 
@@ -47,12 +50,14 @@ class Dialect:
         prefix: How it is given the start of the answer.
         fields: Which of ``OPTIONAL_FIELDS`` it takes.
         logprobs: Whether its answers hold log-probabilities.
+        tokens: Makes the ids for ``PrefixWay.TOKENS``; else None.
     """
 
     kind: str = ""
     prefix: PrefixWay = PrefixWay.WHOLE
     fields: frozenset[str] = frozenset(OPTIONAL_FIELDS)
     logprobs: bool = False
+    tokens: PromptTokens | None = None
 
 
 def messages_of(prompt: Prompt, uris: Sequence[str]) -> list[dict[str, Any]]:
@@ -74,10 +79,10 @@ def messages_of(prompt: Prompt, uris: Sequence[str]) -> list[dict[str, Any]]:
 
 def chat_request(
     model: str,
-    messages: Sequence[dict[str, Any]],
+    prompt: Prompt,
+    uris: Sequence[str],
     dialect: Dialect,
     *,
-    prefix: str = "",
     max_tokens: int,
     stop: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -85,22 +90,24 @@ def chat_request(
 
     Args:
         model: The model's name at the server.
-        messages: The conversation up to the user's last message.
+        prompt: What is asked.
+        uris: Data URIs of its images, in order.
         dialect: What the server understands.
-        prefix: The start of the answer.
-        max_tokens: The most tokens to decode behind the prefix.
+        max_tokens: The most tokens to decode behind the prompt's prefix.
         stop: Strings that end decoding.
     """
-    given = list(messages)
+    messages = messages_of(prompt, uris)
     extra: dict[str, Any] = {}
-    if prefix and dialect.prefix is PrefixWay.WHOLE:
+    if dialect.tokens is not None:
+        extra["prompt_token_ids"] = dialect.tokens.ids(prompt)
+    elif prompt.prefix and dialect.prefix is PrefixWay.WHOLE:
         # The tokenizer is the server's; no token is shorter than a character, so this is always enough.
-        max_tokens += len(prefix)
-    elif prefix:
-        given.append({"role": "assistant", "content": prefix})
+        max_tokens += len(prompt.prefix)
+    elif prompt.prefix:
+        messages.append({"role": "assistant", "content": prompt.prefix})
         extra.update(_PREFIX_FIELDS.get(dialect.prefix, {}))
     if stop:
         extra["stop"] = list(stop)
     extra.update({name: value for name, value in OPTIONAL_FIELDS.items() if name in dialect.fields})
     # The temperature is always sent: it defaults to sampling (1.0 at trtllm-serve and vLLM, 0.8 at llama.cpp).
-    return {"model": model, "messages": given, "temperature": 0.0, "max_tokens": max_tokens, **extra}
+    return {"model": model, "messages": messages, "temperature": 0.0, "max_tokens": max_tokens, **extra}

@@ -39,12 +39,20 @@ class Breaker:
         """A request, or the trial of an open breaker, was answered."""
         self._failures, self._wait_s, self._until, self.reason = 0, 0.0, None, ""
 
-    def failed(self, reason: str) -> None:
-        """A request failed by the server's fault; to be said of a closed breaker only."""
+    def failed(self, reason: str) -> bool:
+        """A request failed by the server's fault; what was under way when the breaker opened changes nothing.
+
+        Returns:
+            Whether the breaker opened with it.
+        """
+        if not self.closed:
+            return False
         self.reason = reason
         self._failures += 1
-        if self._failures >= FAILURES_IN_A_ROW:
-            self.open(reason)
+        if self._failures < FAILURES_IN_A_ROW:
+            return False
+        self.open(reason)
+        return True
 
     def open(self, reason: str) -> None:
         """Leave the server alone from now on, twice as long as the last time."""

@@ -109,10 +109,8 @@ class ServerPool:
         try:
             yield
         except CallError as error:
-            if error.server_failed and endpoint.breaker.closed:
-                endpoint.breaker.failed(str(error))
-                if not endpoint.breaker.closed:
-                    _LOG.warning("%s", endpoint.describe())
+            if error.server_failed and endpoint.breaker.failed(str(error)):
+                _LOG.warning("%s", endpoint.describe())
             raise
         else:
             endpoint.answered += 1

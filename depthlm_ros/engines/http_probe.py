@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from depthlm_ros.engines.base import Prompt, PromptImage
+from depthlm_ros.engines.base import EngineError, Prompt, PromptImage
 from depthlm_ros.engines.http_client import HttpClient
-from depthlm_ros.engines.http_dialect import OPTIONAL_FIELDS, Dialect, PrefixWay, chat_request, messages_of
+from depthlm_ros.engines.http_dialect import OPTIONAL_FIELDS, Dialect, PrefixWay, chat_request
 from depthlm_ros.engines.http_errors import CallError, ReplyError
 from depthlm_ros.engines.http_images import data_uri
 from depthlm_ros.engines.http_response import answer_of, models_of, prompt_tokens_of
 from depthlm_ros.engines.http_settings import ServerSettings
+from depthlm_ros.engines.http_tokens import PROBE_IDS, PromptTokens
 
 CHAT = "/v1/chat/completions"
 _QUESTION, _WORD = "Name a number.", "the"
@@ -40,8 +43,8 @@ async def get_to_know(client: HttpClient, base: str, settings: ServerSettings) -
         kind = _kind_of_model(models_of(await client.get(base + "/v1/models")), settings.model)
         server = _Server(client, base + CHAT, settings.model)
         dialect = Dialect(kind, fields=await _understood_fields(server))
-        way = PrefixWay(settings.prefix) if settings.prefix != "auto" else await _prefix_way(server, dialect)
-        return await _seeing(server, dataclasses.replace(dialect, prefix=way), settings)
+        dialect = await _with_prefix(server, dialect, settings)
+        return await _seeing(server, dialect, settings)
     except ReplyError as error:
         raise CallError(str(error), server_failed=True) from None
 
@@ -53,11 +56,11 @@ class _Server:
         self.client, self.url, self.model = client, url, model
 
     async def prompt_tokens(
-        self, dialect: Dialect, prefix: str = "", *, question: str = _QUESTION
+        self, dialect: Dialect, prefix: str = "", *, question: str = _QUESTION, **more: Any
     ) -> int | None:
         """Tokens of a question with a prefix; 0 where the server does not say, None where it refuses."""
-        messages = [{"role": "user", "content": question}]
-        body = chat_request(self.model, messages, dialect, prefix=prefix, max_tokens=1)
+        prompt = Prompt((), question, prefix=prefix)
+        body = chat_request(self.model, prompt, (), dialect, max_tokens=1) | more
         try:
             return prompt_tokens_of(await self.client.post(self.url, body)) or 0
         except CallError as error:
@@ -90,6 +93,35 @@ async def _understood_fields(server: _Server) -> frozenset[str]:
     return frozenset(understood)
 
 
+async def _with_prefix(server: _Server, dialect: Dialect, settings: ServerSettings) -> Dialect:
+    if settings.prefix == PrefixWay.TOKENS.value:
+        tokens = await _tokens(server, dialect, settings)
+        if tokens is None:
+            raise CallError(
+                "engine.prefix is 'prompt_token_ids' but the server does not follow them, or counts other tokens "
+                "than the tokenizer in engine.checkpoint; name the served checkpoint's directory there"
+            )
+        return dataclasses.replace(dialect, prefix=PrefixWay.TOKENS, tokens=tokens)
+    if settings.prefix != "auto":
+        return dataclasses.replace(dialect, prefix=PrefixWay(settings.prefix))
+    way = await _prefix_way(server, dialect)
+    tokens = await _tokens(server, dialect, settings) if way is PrefixWay.WHOLE else None
+    return dataclasses.replace(dialect, prefix=PrefixWay.TOKENS if tokens else way, tokens=tokens)
+
+
+async def _tokens(server: _Server, dialect: Dialect, settings: ServerSettings) -> PromptTokens | None:
+    """What makes token ids for a server that follows them, if its tokenizer and template are those found here."""
+    followed = await server.prompt_tokens(dialect, prompt_token_ids=list(PROBE_IDS))
+    if followed != len(PROBE_IDS) or settings.checkpoint is None:
+        return None
+    try:
+        tokens = await asyncio.to_thread(PromptTokens, settings.checkpoint)
+    except EngineError:
+        return None
+    same = await server.prompt_tokens(dialect) == len(tokens.ids(Prompt((), _QUESTION)))
+    return tokens if same else None
+
+
 async def _prefix_way(server: _Server, dialect: Dialect) -> PrefixWay:
     """The first way that is not only accepted but followed.
 
@@ -120,7 +152,7 @@ async def _seeing(server: _Server, dialect: Dialect, settings: ServerSettings) -
     """Ask one question about an image as the engine will, so that what cannot work fails now."""
     prompt = Prompt((_IMAGE,), _QUESTION, prefix="The number is")
     uris: Sequence[str] = [data_uri(_IMAGE.pixels(), settings.image_format, settings.jpeg_quality)]
-    body = chat_request(server.model, messages_of(prompt, uris), dialect, prefix=prompt.prefix, max_tokens=2)
+    body = chat_request(server.model, prompt, uris, dialect, max_tokens=2)
     try:
         answer = answer_of(await server.client.post(server.url, body))
     except CallError as error:

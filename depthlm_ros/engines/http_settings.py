@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from depthlm_ros.config import EngineConfig
@@ -29,6 +30,7 @@ class ServerSettings:
         key: The key that is sent, or empty. Kept out of ``repr``.
         tls_ca_file: PEM file of an authority, or empty for the system's.
         verify_tls: Whether certificates are checked.
+        checkpoint: A directory that may hold the model's tokenizer, for ``prompt_token_ids``; or None.
     """
 
     urls: tuple[str, ...]
@@ -44,14 +46,18 @@ class ServerSettings:
     key: str = field(default="", repr=False)
     tls_ca_file: str = ""
     verify_tls: bool = True
+    checkpoint: Path | None = None
 
 
-def settings_from(config: EngineConfig, environment: Mapping[str, str]) -> ServerSettings:
+def settings_from(
+    config: EngineConfig, environment: Mapping[str, str], checkpoint: Path | None = None
+) -> ServerSettings:
     """Check the engine's section of the configuration.
 
     Args:
         config: The section.
         environment: Where the key is looked up.
+        checkpoint: Where the configured checkpoint lies, if anywhere.
 
     Raises:
         EngineError: A URL or the key is missing or wrong; the message says what to do.
@@ -76,6 +82,7 @@ def settings_from(config: EngineConfig, environment: Mapping[str, str]) -> Serve
         key=key,
         tls_ca_file=config.tls_ca_file,
         verify_tls=config.verify_tls,
+        checkpoint=checkpoint,
     )
 
 

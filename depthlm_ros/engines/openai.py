@@ -23,7 +23,7 @@ from tenacity import (
 
 from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt
 from depthlm_ros.engines.http_client import HttpClient
-from depthlm_ros.engines.http_dialect import PrefixWay, chat_request, messages_of
+from depthlm_ros.engines.http_dialect import PrefixWay, chat_request
 from depthlm_ros.engines.http_errors import CallError, ReplyError
 from depthlm_ros.engines.http_images import ImageUris
 from depthlm_ros.engines.http_pool import ServerPool
@@ -201,7 +201,7 @@ class OpenAIEngine:
     async def _asked(
         self, prompt: Prompt, uris: ImageUris, max_new_tokens: int, stop: tuple[str, ...]
     ) -> Answer:
-        messages = messages_of(prompt, await uris.of(prompt))
+        images = await uris.of(prompt)
         attempts = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.retry),
             stop=stop_after_attempt(1 + self._settings.retries),
@@ -210,23 +210,18 @@ class OpenAIEngine:
         )
         async for attempt in attempts:
             with attempt:
-                return await self._sent(prompt, messages, max_new_tokens, stop)
+                return await self._sent(prompt, images, max_new_tokens, stop)
         raise AssertionError("the last attempt raises")
 
     async def _sent(
-        self, prompt: Prompt, messages: list[dict[str, Any]], max_new_tokens: int, stop: tuple[str, ...]
+        self, prompt: Prompt, images: list[str], max_new_tokens: int, stop: tuple[str, ...]
     ) -> Answer:
         assert self._pool is not None
         assert self._client is not None
         endpoint = await self._pool.choose()
         dialect = endpoint.dialect
         body = chat_request(
-            self._settings.model,
-            messages,
-            dialect,
-            prefix=prompt.prefix,
-            max_tokens=max_new_tokens,
-            stop=stop,
+            self._settings.model, prompt, images, dialect, max_tokens=max_new_tokens, stop=stop
         )
         written = prompt.prefix if dialect.prefix is PrefixWay.WHOLE else ""
         with self._pool.asking(endpoint):

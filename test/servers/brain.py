@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from depthlm_ros.engines.base import Answer, Prompt, PromptImage
+from depthlm_ros.engines.base import Answer, Finish, Prompt, PromptImage, Token
 from depthlm_ros.engines.hf_chat import chat_template
 from depthlm_ros.engines.transformers import TransformersEngine
 
@@ -45,6 +45,10 @@ class EmbeddedModel:
         text = self._tokenizer.apply_chat_template(plain, chat_template=self._template, tokenize=False, **how)
         return str(text)
 
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Token ids as text, special tokens included."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
     def count(self, text: str) -> int:
         """Tokens of a rendered prompt; an image counts as its one placeholder."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -65,7 +69,8 @@ class EmbeddedModel:
         """
         talk = [m for m in messages if m["role"] != "assistant"]
         start = self.render(talk, add_generation_prompt=True)
-        assert rendered.startswith(start), "a conversation of one turn is expected"
+        if not rendered.startswith(start):  # token ids that are no conversation
+            return Answer(".", (Token(".", -1.0),), Finish.LENGTH)
         prompt = replace(_prompt(talk), prefix=rendered[len(start) :])
         with self._lock:
             (answer,) = self.engine.generate([prompt], max_new_tokens=max_tokens, stop=stop)

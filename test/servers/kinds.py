@@ -36,6 +36,8 @@ class TrtLlmServe(StandIn):
             raise RefusedError(400, {"error": "logprobs must be true when using top_logprobs"})
 
     def render(self, body: dict[str, Any]) -> str:
+        if body.get("prompt_token_ids") is not None:
+            return self.model.text_of(body["prompt_token_ids"])
         how = {
             "add_generation_prompt": body.get("add_generation_prompt", True),
             **body.get("chat_template_kwargs", {}),
@@ -51,6 +53,9 @@ class TrtLlmServe(StandIn):
                 "code": 400,
             }
             raise RefusedError(400, what) from None
+
+    def prompt_tokens(self, body: dict[str, Any], rendered: str) -> int:
+        return len(body.get("prompt_token_ids") or ()) or super().prompt_tokens(body, rendered)
 
     def keeps_stop(self, body: dict[str, Any]) -> bool:
         return bool(body.get("include_stop_str_in_output"))

@@ -192,7 +192,7 @@ class StandIn:
             "message": {"role": "assistant", "content": text},
             "finish_reason": "length" if answer.finish is Finish.LENGTH else "stop",
         }
-        prompt, decoded = self.model.count(rendered), len(answer.tokens)
+        prompt, decoded = self.prompt_tokens(body, rendered), len(answer.tokens)
         usage = {"prompt_tokens": prompt, "completion_tokens": decoded, "total_tokens": prompt + decoded}
         reply = {"object": "chat.completion", "created": int(time.time()), "model": self.name}
         return {
@@ -212,6 +212,10 @@ class StandIn:
     def unknown(self, body: dict[str, Any]) -> list[str]:
         """Fields that the real server does not know."""
         return [name for name in body if name not in self.facts["request_fields"]]
+
+    def prompt_tokens(self, body: dict[str, Any], rendered: str) -> int:
+        """The length of the prompt in tokens."""
+        return self.model.count(rendered)
 
     def render(self, body: dict[str, Any]) -> str:
         """The prompt as the real server renders it."""
