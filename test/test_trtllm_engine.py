@@ -151,6 +151,11 @@ def test_the_factory_makes_it_from_the_configuration():
     assert made.details() == {"dtype": "bfloat16", "block_reuse": "false"}
 
 
+def test_the_factory_refuses_a_cpu():
+    with pytest.raises(EngineError, match="'cpu' but TensorRT-LLM runs on a GPU only"):
+        create_engine(EngineConfig(name="tensorrt_llm", dtype="bfloat16", device="cpu"))
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     """A directory that looks like a checkpoint of the architecture that is given."""

@@ -178,6 +178,14 @@ def test_while_it_starts_anew_a_caller_waits_no_longer_than_its_deadline(worker)
         ask(supervisor, "next", seconds=0.2)
 
 
+def test_cancel_ends_the_wait_for_a_new_worker_too(worker):
+    supervisor = worker(first_delay_s=FOREVER)
+    with pytest.raises(EngineError, match="SIGSEGV"):
+        ask(supervisor, "segfault")
+    threading.Timer(0.3, supervisor.cancel).start()
+    assert [answer.finish for answer in ask(supervisor, "next", seconds=None)] == [Finish.DEADLINE]
+
+
 def test_pauses_grow_up_to_a_bound():
     limits = Limits(first_delay_s=1.0, most_delay_s=10.0)
     assert [limits.delay(failures) for failures in range(1, 7)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
@@ -186,7 +194,7 @@ def test_pauses_grow_up_to_a_bound():
 def test_stopping_ends_what_the_worker_started_elsewhere(worker):
     before = marked_processes()
     supervisor = worker(child=True)
-    assert len(marked_processes() - before) == 2
+    assert len(marked_processes() - before) == 3
     began = time.monotonic()
     supervisor.stop()
     assert time.monotonic() - began < FOREVER / 10
@@ -222,7 +230,7 @@ def test_when_the_parent_is_killed_nothing_survives(tmp_path):
     try:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
-        assert len(marked_processes() - before) == 2
+        assert len(marked_processes() - before) == 3
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()

@@ -194,8 +194,8 @@ def _worker_python(python: str, facts: PythonFacts) -> Iterator[Finding]:
     if version is None or not facts.importable:
         yield Finding(
             False,
-            "tensorrt_llm is not installed for it: its pins want a virtual environment of their own, `python3.12 -m venv "
-            "DIR && DIR/bin/pip install tensorrt_llm` (NVIDIA's installation page has the details); then set "
+            "tensorrt_llm is not installed for it: its pins want a virtual environment of their own, `python3.12 -m "
+            "venv DIR && DIR/bin/pip install tensorrt_llm` (NVIDIA's installation page has the details); then set "
             "engine.worker_python DIR/bin/python",
         )
         return

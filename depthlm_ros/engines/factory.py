@@ -60,6 +60,11 @@ def create_engine(config: EngineConfig) -> VlmEngine:
         from depthlm_ros.engines.tensorrt_llm import TensorRTEngine, TensorRTSettings
         from depthlm_ros.engines.worker_limits import Limits
 
+        if config.device == "cpu":
+            raise EngineError(
+                "engine.device is 'cpu' but TensorRT-LLM runs on a GPU only; set engine.device auto "
+                "(CUDA_VISIBLE_DEVICES chooses among several), or engine.name transformers"
+            )
         return TensorRTEngine(
             TensorRTSettings(
                 resolve_checkpoint(config),

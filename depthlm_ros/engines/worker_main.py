@@ -71,6 +71,8 @@ def run_worker(backend: Backend, descriptor: int) -> int:
     Returns:
         The exit status.
     """
+    # An MPI launcher that inherits it would keep the connection open after this process has crashed.
+    os.set_inheritable(descriptor, False)
     return _Worker(backend, Channel(socket.socket(fileno=descriptor))).run()
 
 

@@ -65,6 +65,11 @@ class WorkerProcess:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone. What it started may still hold its end of the channel."""
+        return self._process.poll() is not None
+
     def _read_log(self) -> None:
         assert self._process.stdout is not None
         for raw in self._process.stdout:

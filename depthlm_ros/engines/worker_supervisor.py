@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from depthlm_ros.engines.base import Answer, EngineError, Prompt
+from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt
 from depthlm_ros.engines.worker_call import Call
 from depthlm_ros.engines.worker_channel import ChannelClosedError
 from depthlm_ros.engines.worker_images import pack
@@ -61,7 +61,7 @@ class Supervisor:
         self._changed = threading.Condition()
         self._state, self._reason, self._facts = _State.STOPPED, "", dict[str, str]()
         self._failures = self._deaths = 0
-        self._was_ready = False
+        self._was_ready = self._waiting = False
         self._worker: WorkerProcess | None = None
         self._call: Call | None = None
         self._open: set[int] = set()
@@ -115,6 +115,8 @@ class Supervisor:
             EngineError: There is no worker, or it crashed before it answered anything.
         """
         worker = self._wait_ready(deadline)
+        if worker is None:
+            return [Answer("", finish=Finish.DEADLINE)] * len(prompts)
         batch, files = pack(prompts)
         call = Call(next(self._numbers), len(prompts))
         seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -143,14 +145,20 @@ class Supervisor:
         """End the call that is under way, if any."""
         with self._changed:
             call, worker = self._call, self._worker
+            self._waiting = False
+            self._changed.notify_all()
         if call is not None and worker is not None and not call.over.is_set():
             call.over.set()
             with suppress(ChannelClosedError):
                 worker.channel.send({"op": "cancel", "call": call.number})
 
-    def _wait_ready(self, deadline: float | None) -> WorkerProcess:
+    def _wait_ready(self, deadline: float | None) -> WorkerProcess | None:
+        """The worker once it is ready, or None when :meth:`cancel` was called before."""
         with self._changed:
+            self._waiting = True
             while self._state in (_State.STARTING, _State.WAITING):
+                if not self._waiting:
+                    return None
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     why = f" after this: {self._reason}" if self._reason else ""
@@ -218,11 +226,14 @@ class Supervisor:
     def _attend(self, worker: WorkerProcess) -> _Death | None:
         born = self._heard = time.monotonic()
         while not self._stopping.is_set():
+            ended = worker.ended  # before the last look for what it may have said
             try:
                 received = worker.channel.receive(_POLL_S)
             except ChannelClosedError:
                 return _Death(f"the worker process {worker.how_it_ended()}")
             now = time.monotonic()
+            if received is None and ended:
+                return _Death(f"the worker process {worker.how_it_ended()}")
             if received is not None:
                 self._heard = now
                 try:

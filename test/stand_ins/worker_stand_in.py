@@ -35,6 +35,9 @@ class StandInBackend:
         if settings.get("child"):
             # As an MPI launcher does: in a session of its own, and left behind by its parent.
             subprocess.run(["setsid", "-f", "sleep", "300"], check=True)
+            if os.fork() == 0:  # holds all that the worker has open, its end of the channel too
+                os.setsid()
+                time.sleep(300)
         return {"life": str(number)}
 
     async def warm_up(self):
