@@ -48,12 +48,12 @@ def option(
 
 
 class Section:
-    """A section checks each of its values against the declaration when it is made."""
+    """A section checks each of its options against the declaration when it is made; a section in it, itself."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = checked(spec, getattr(self, spec.name))
-            object.__setattr__(self, spec.name, value)
+            if "description" in spec.metadata:
+                object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
 
 
 _TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from depthlm_ros.config import ConfigError, option
-from depthlm_ros.training.finetune.options import Section, build, read_yaml, with_settings
+from depthlm_ros.config_options import ConfigError, Section, option
+from depthlm_ros.training.finetune.options import build, read_yaml, with_settings
 
 RECIPES = ("embedded", "sft", "grpo")
 

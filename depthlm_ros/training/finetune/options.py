@@ -11,16 +11,7 @@ from typing import Any
 
 import yaml
 
-from depthlm_ros.config import ConfigError, checked
-
-
-class Section:
-    """A section of a recipe; its fields are declared with :func:`depthlm_ros.config.option`."""
-
-    def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            if "description" in spec.metadata:
-                object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
+from depthlm_ros.config_options import ConfigError
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
