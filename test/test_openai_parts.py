@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import sys
 import time
 from dataclasses import replace
 from email.utils import formatdate
@@ -12,11 +13,12 @@ from email.utils import formatdate
 import numpy as np
 import pytest
 from PIL import Image
-from servers.fixtures import PROFILE, prompts_of
-from servers.kinds import Vllm
+from servers.fixtures import PROFILE, engine_of, prompts_of
+from servers.kinds import TransformersServe, Vllm
 from servers.scripted import ScriptedModel
 
 from depthlm_ros.answers import number_probability, parse_answer
+from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.config import DepthLMConfig, EngineConfig, from_flat
 from depthlm_ros.config_engine import PREFIX_WAYS
 from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt
@@ -318,12 +320,34 @@ def test_a_file_that_is_no_certificate_is_refused_at_start(tmp_path):
         create_engine(config).__enter__()
 
 
+class OpenTemplate(TransformersServe):
+    """A strict server whose chat template leaves a last assistant message open."""
+
+    def render(self, body):
+        *talk, last = body["messages"]
+        if last["role"] != "assistant":
+            return super().render(body)
+        return self.model.render(talk, add_generation_prompt=True) + last["content"]
+
+
+def test_a_template_on_the_server_that_leaves_the_last_message_open_is_found():
+    with OpenTemplate(ScriptedModel()) as server, engine_of(server) as engine:
+        assert "prefix assistant_message" in engine.details()["server/0"]
+    with TransformersServe(ScriptedModel()) as server, engine_of(server) as engine:
+        assert "prefix whole_answer" in engine.details()["server/0"]
+
+
+def test_the_libraries_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tenacity", None)
+    monkeypatch.delitem(sys.modules, "depthlm_ros.engines.openai", raising=False)
+    with pytest.raises(EngineError, match="pip install httpx tenacity"):
+        create_engine(EngineConfig(name="openai", model="embedded"))
+
+
 def test_the_estimator_asks_through_the_configuration():
     image = np.full((120, 160, 3), 90, np.uint8)
     with Vllm(ScriptedModel()) as server:
         values = {"engine.name": "openai", "engine.model": "embedded", "engine.base_urls": server.url + "/v1"}
-        from depthlm_ros.camera import PinholeCamera
-
         camera = PinholeCamera.from_intrinsics(112.0, 112.0, 80.0, 60.0, 160, 120)
         with open_estimator(from_flat(values, DepthLMConfig())) as estimator:
             sparse = estimator.ask(estimator.prepare(image, camera), [(20, 30), (80, 60)])

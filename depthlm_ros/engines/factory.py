@@ -42,8 +42,13 @@ def create_engine(config: EngineConfig) -> VlmEngine:
     """
     if config.name == "openai":
         from depthlm_ros.engines.http_settings import settings_from
-        from depthlm_ros.engines.openai import OpenAIEngine
 
+        try:
+            from depthlm_ros.engines.openai import OpenAIEngine
+        except ImportError as error:
+            raise EngineError(
+                f"the openai engine needs httpx and tenacity ({error}): `pip install httpx tenacity`"
+            ) from error
         _refuse_foreign_profile(config)
         return OpenAIEngine(settings_from(config, os.environ, resolve_checkpoint(config)))
     if config.name == "transformers":
