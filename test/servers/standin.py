@@ -45,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
     """Reads a request and asks the stand-in for the answer."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait for the client's ACK
     server: _Listener
 
     def do_GET(self) -> None:
