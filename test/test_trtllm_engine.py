@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthlm_ros.config import EngineConfig
+from depthlm_ros.camera import PinholeCamera
+from depthlm_ros.config import DepthLMConfig, EngineConfig, from_flat
 from depthlm_ros.engines.base import EngineError, Finish, Paint, Prompt, PromptImage
 from depthlm_ros.engines.factory import CHECKPOINTS, create_engine
 from depthlm_ros.engines.tensorrt_llm import TensorRTEngine, TensorRTSettings
@@ -23,6 +24,7 @@ from depthlm_ros.engines.trtllm_support import (
 )
 from depthlm_ros.engines.worker_limits import Limits
 from depthlm_ros.engines.worker_reaping import TOKEN_VARIABLE
+from depthlm_ros.session import open_estimator
 
 STAND_IN = Path(__file__).parent / "stand_ins" / "trtllm"
 EMBEDDED = CHECKPOINTS / "embedded"
@@ -103,6 +105,19 @@ def test_answers_crashes_and_recovery(stand_in):
         assert details["worker_crashes"] == "2"
     with pytest.raises(EngineError, match="not started"):
         running.generate([prompt()], max_new_tokens=1)
+
+
+def test_depth_comes_out_of_it(stand_in):
+    """From the configuration to metres: the stand-in says a tenth of the image's mean."""
+    k = np.array([[112.0, 0, 79.5], [0, 112.0, 59.5], [0, 0, 1]])
+    camera = PinholeCamera(160, 120, k, np.zeros(5), "plumb_bob", np.eye(3), np.hstack([k, np.zeros((3, 1))]))
+    values = {"engine.name": "tensorrt_llm", "engine.dtype": "bfloat16", "engine.start_timeout_s": 300.0}
+    with open_estimator(from_flat(values, DepthLMConfig())) as estimator:
+        frame = estimator.prepare(np.full((120, 160, 3), 25, np.uint8), camera)
+        found = estimator.ask(frame, [[80, 60], [30, 40], [0, 0]])
+    assert found.depth[:2].tolist() == [2.5, 2.5]
+    assert np.isnan(found.depth[2])
+    assert np.isfinite(found.confidence[:2]).all()
 
 
 @pytest.mark.parametrize(
