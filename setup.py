@@ -50,7 +50,7 @@ setup(
         "rich>=13",
         "safetensors>=0.4.3",
         "scipy>=1.11",
-        "tenacity>=8.2",
+        "tenacity>=9",
         "torch>=2.4",
         "tqdm>=4.60",
         "transformers>=5",

@@ -165,6 +165,15 @@ def test_killed_in_mid_batch_and_back(server):
         assert "answering" in engine.details()["server/0"]
 
 
+def test_a_failure_is_said_rather_than_waiting_into_the_deadline(server):
+    with engine_of(server, retries=10, recovery_s=60.0) as engine:
+        server.kill()
+        began = time.monotonic()
+        with pytest.raises(EngineError, match="no connection; is the server running"):
+            ask(engine, deadline_s=20.0)
+        assert time.monotonic() - began < 20.0
+
+
 def test_back_with_another_model_it_is_not_asked(server):
     with engine_of(server, retries=0) as engine:
         server.kill()

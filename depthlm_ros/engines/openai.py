@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ from tenacity import (
     RetryCallState,
     retry_if_exception,
     stop_after_attempt,
+    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -165,7 +168,8 @@ class OpenAIEngine:
             return []
         self._cancelled = cancelled = asyncio.Event()
         uris = ImageUris(prompts, self._settings.image_format, self._settings.jpeg_quality)
-        tasks = [asyncio.create_task(self._one(prompt, uris, max_new_tokens, stop)) for prompt in prompts]
+        call = _Call(uris, max_new_tokens, stop, math.inf if deadline is None else deadline)
+        tasks = [asyncio.create_task(self._one(prompt, call)) for prompt in prompts]
         stopper = asyncio.create_task(cancelled.wait())
         ends: set[asyncio.Future[Any]] = {asyncio.gather(*tasks, return_exceptions=True), stopper}
         try:
@@ -183,57 +187,62 @@ class OpenAIEngine:
             raise EngineError(f"no server answered any of {len(lost)} requests: {lost[0]}")
         return [_as_answer(result) for result in results]
 
-    async def _one(
-        self, prompt: Prompt, uris: ImageUris, max_new_tokens: int, stop: tuple[str, ...]
-    ) -> Answer | CallError:
+    async def _one(self, prompt: Prompt, call: _Call) -> Answer | CallError:
         assert self._slots is not None
         try:
             async with self._slots:
-                return await self._asked(prompt, uris, max_new_tokens, stop)
+                return await self._asked(prompt, call)
         except CallError as error:
             return error
         except Exception as error:
             _LOG.exception("a prompt could not be sent")
             return CallError(f"{type(error).__name__}: {error}")
         finally:
-            uris.release(prompt)
+            call.uris.release(prompt)
 
-    async def _asked(
-        self, prompt: Prompt, uris: ImageUris, max_new_tokens: int, stop: tuple[str, ...]
-    ) -> Answer:
-        images = await uris.of(prompt)
+    async def _asked(self, prompt: Prompt, call: _Call) -> Answer:
+        images = await call.uris.of(prompt)
+        # A failure that is known now says more than the deadline that waiting would run into.
+        in_time = stop_before_delay(max(0.0, call.deadline - time.monotonic()))
         attempts = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.retry),
-            stop=stop_after_attempt(1 + self._settings.retries),
+            stop=stop_after_attempt(1 + self._settings.retries) | in_time,
             wait=_wait_s,
             reraise=True,
         )
         async for attempt in attempts:
             with attempt:
-                return await self._sent(prompt, images, max_new_tokens, stop)
+                return await self._sent(prompt, images, call)
         raise AssertionError("the last attempt raises")
 
-    async def _sent(
-        self, prompt: Prompt, images: list[str], max_new_tokens: int, stop: tuple[str, ...]
-    ) -> Answer:
+    async def _sent(self, prompt: Prompt, images: list[str], call: _Call) -> Answer:
         assert self._pool is not None
         assert self._client is not None
         endpoint = await self._pool.choose()
         dialect = endpoint.dialect
         body = chat_request(
-            self._settings.model, prompt, images, dialect, max_tokens=max_new_tokens, stop=stop
+            self._settings.model, prompt, images, dialect, max_tokens=call.max_new_tokens, stop=call.stop
         )
         written = prompt.prefix if dialect.prefix is PrefixWay.WHOLE else ""
         with self._pool.asking(endpoint):
             try:
-                return answer_of(
-                    await self._client.post(endpoint.url + CHAT, body), written=written, stop=stop
-                )
+                reply = await self._client.post(endpoint.url + CHAT, body)
+                return answer_of(reply, written=written, stop=call.stop)
             except CallError as error:
                 error.args = (f"{endpoint.url}: {error}",)
                 raise
             except ReplyError as error:
                 raise CallError(f"{endpoint.url}: {error}", server_failed=True) from None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the prompts of one call of ``generate`` have in common."""
+
+    uris: ImageUris
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    deadline: float
 
 
 _jitter = wait_random_exponential(multiplier=_BACKOFF_S, max=10.0)
