@@ -159,6 +159,25 @@ def test_a_worker_that_cannot_start_says_why(worker, fault, says):
         supervisor.start()
 
 
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        ("garbage", "runs but expected a message as a JSON object, got b'garbage'"),
+        ('{"event": "party", "files": 0}', "sent what is no message"),
+        ('{"event": "ready", "files": 0}', "sent what is no message"),
+    ],
+)
+def test_a_worker_that_speaks_nonsense_is_ended(tmp_path, sent, says):
+    before = marked_processes()
+    program = (
+        f"import os, sys, time; os.write(int(sys.argv[-1]), {sent!r}.encode() + b'\\n'); time.sleep(300)"
+    )
+    supervisor = Supervisor((sys.executable, "-c", program), {}, at_once=1, limits=Limits())
+    with pytest.raises(EngineError, match=says):
+        supervisor.start()
+    assert marked_processes() <= before
+
+
 def test_it_gives_up_after_so_many_crashes_in_a_row(worker):
     supervisor = worker(fault={"2": "exit", "3": "break"}, restarts=2)
     with pytest.raises(EngineError, match="SIGSEGV"):

@@ -78,12 +78,16 @@ class WorkerProcess:
                 self._lines.append(line[:_WIDTH])
                 _LOG.debug("worker %d: %s", self.pid, line)
 
-    def how_it_ended(self) -> str:
-        """How the process ended, or that it runs, with the last lines that it wrote."""
+    def how_it_ended(self, otherwise: str = "") -> str:
+        """How the process ended, with the last lines that it wrote.
+
+        Args:
+            otherwise: What is said of it if it still runs.
+        """
         try:
             status = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            ended = "closed its connection"
+            ended = f"runs but {otherwise}"
         else:
             ended = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
             self._drain.join(0.5)  # what it wrote last is still on its way

@@ -229,8 +229,8 @@ class Supervisor:
             ended = worker.ended  # before the last look for what it may have said
             try:
                 received = worker.channel.receive(_POLL_S)
-            except ChannelClosedError:
-                return _Death(f"the worker process {worker.how_it_ended()}")
+            except ChannelClosedError as error:
+                return _Death(f"the worker process {worker.how_it_ended(str(error))}")
             now = time.monotonic()
             if received is None and ended:
                 return _Death(f"the worker process {worker.how_it_ended()}")
