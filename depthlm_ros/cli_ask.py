@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from depthlm_ros.cli_camera import CameraFile, CentreU, CentreV, FocalU, FocalV, camera_of
 from depthlm_ros.cli_common import (
     Checkpoint,
     ConfigFile,
@@ -24,7 +25,6 @@ from depthlm_ros.cli_common import (
     one_line_errors,
     pixel_option,
 )
-from depthlm_ros.cli_estimate import camera_of
 from depthlm_ros.spatial.tasks import TASKS, SpatialTask
 
 if TYPE_CHECKING:
@@ -54,14 +54,11 @@ def ask(
     speed: Annotated[float | None, typer.Option(help="The given speed in m/s, for time.")] = None,
     way: Way = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    camera_info: Annotated[
-        Path | None,
-        typer.Option(help="The image's calibration: a ROS calibration file or CameraInfo as YAML."),
-    ] = None,
-    fx: Annotated[float | None, typer.Option(help="Focal length along u in pixels.")] = None,
-    fy: Annotated[float | None, typer.Option(help="Focal length along v in pixels.")] = None,
-    cx: Annotated[float | None, typer.Option(help="Principal point's column in pixels.")] = None,
-    cy: Annotated[float | None, typer.Option(help="Principal point's row in pixels.")] = None,
+    camera_info: CameraFile = None,
+    fx: FocalU = None,
+    fy: FocalV = None,
+    cx: CentreU = None,
+    cy: CentreV = None,
     engine: EngineName = None,
     checkpoint: Checkpoint = None,
     profile: Profile = None,

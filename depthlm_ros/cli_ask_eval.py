@@ -16,11 +16,12 @@ from depthlm_ros.cli_common import (
     Device,
     Dtype,
     EngineName,
-    InputError,
     Profile,
     Settings,
     build_config,
     engine_options,
+    engine_words,
+    named_domain,
     one_line_errors,
 )
 from depthlm_ros.spatial.tasks import TASKS, SpatialTask
@@ -63,19 +64,15 @@ def ask_eval(
     from depthlm_ros.evaluation.provenance import command_line, made_by
     from depthlm_ros.session import open_estimator
     from depthlm_ros.spatial import scoring
-    from depthlm_ros.synthetic.cameras import Domain
 
     tasks = [named_task(name) for name in task] if task else list(SpatialTask)
-    names = [known.value for known in Domain]
-    if domain not in names:
-        raise InputError(f"--domain: expected one of {', '.join(names)}, got {domain!r}")
+    drawn_from = named_domain(domain)
     named_way(way)
     options = build_config(config, settings, engine_options(engine, checkpoint, profile, device, dtype))
     given: list[tuple[str, object]] = [
         ("--out", out), ("--samples", samples), ("--seed", seed), ("--domain", domain),
-        *(("--task", name) for name in task or []), ("--way", way), ("--engine", engine),
-        ("--checkpoint", checkpoint), ("--profile", profile), ("--device", device), ("--dtype", dtype),
-        ("--config", config), *(("--set", text) for text in settings or []),
+        *(("--task", name) for name in task or []), ("--way", way),
+        *engine_words(engine, checkpoint, profile, device, dtype, config, settings),
     ]  # fmt: skip
     origin = made_by(command_line(["depthlm", "ask-eval"], given), options.engine)
     results: dict[str, Any] = {}
@@ -84,7 +81,7 @@ def ask_eval(
             trained = one.value in estimator.profile.spatial_tasks
             ways = [way] if way != "auto" else ["direct", "derived"] if trained else ["derived"]
             bar = progress.add_task(one.value, total=samples)
-            drawn = scoring.questions(estimator, one, samples, seed, Domain(domain))
+            drawn = scoring.questions(estimator, one, samples, seed, drawn_from)
             measured = scoring.score_task(estimator, drawn, ways, partial(progress.advance, bar))
             results[one.value] = {"unit": TASKS[one].unit, **measured}
         model = estimator.engine.model_name

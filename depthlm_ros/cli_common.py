@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, ParamSpec, TypeVar
 
 import typer
 import yaml
@@ -14,6 +14,9 @@ from typer.core import TyperCommand
 
 from depthlm_ros.config import ConfigError, DepthLMConfig, from_flat, options
 from depthlm_ros.config_yaml import describe, load_config
+
+if TYPE_CHECKING:
+    from depthlm_ros.synthetic.cameras import Domain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -124,6 +127,36 @@ def engine_options(
         "engine.device": device,
         "engine.dtype": dtype,
     }
+
+
+def engine_words(
+    engine: str | None,
+    checkpoint: str | None,
+    profile: str | None,
+    device: str | None,
+    dtype: str | None,
+    config: Path | None,
+    settings: list[str] | None,
+) -> list[tuple[str, object]]:
+    """The same options as they were given, [(flag, value)]: for a record of the command line."""
+    return [
+        ("--engine", engine), ("--checkpoint", checkpoint), ("--profile", profile), ("--device", device),
+        ("--dtype", dtype), ("--config", config), *(("--set", text) for text in settings or []),
+    ]  # fmt: skip
+
+
+def named_domain(name: str) -> Domain:
+    """The domain that ``--domain`` names.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    from depthlm_ros.synthetic.cameras import Domain
+
+    names = [known.value for known in Domain]
+    if name not in names:
+        raise InputError(f"--domain: expected one of {', '.join(names)}, got {name!r}")
+    return Domain(name)
 
 
 def _setting(text: str) -> tuple[str, Any]:

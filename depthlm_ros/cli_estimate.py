@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthlm_ros.cli_camera import CameraFile, CentreU, CentreV, FocalU, FocalV, camera_of
 from depthlm_ros.cli_common import (
     Checkpoint,
     ConfigFile,
@@ -26,7 +27,6 @@ from depthlm_ros.cli_common import (
 from depthlm_ros.config import DepthLMConfig
 
 if TYPE_CHECKING:
-    from depthlm_ros.camera import PinholeCamera
     from depthlm_ros.geometry import SparseDepth
 
 _ROWS_SHOWN = 40
@@ -36,14 +36,11 @@ _ROWS_SHOWN = 40
 def estimate(
     image: Annotated[Path, typer.Argument(help="The image, as the camera gave it.")],
     out: Annotated[Path, typer.Option(help="Directory to write into.")],
-    camera_info: Annotated[
-        Path | None,
-        typer.Option(help="The image's calibration: a ROS calibration file or CameraInfo as YAML."),
-    ] = None,
-    fx: Annotated[float | None, typer.Option(help="Focal length along u in pixels.")] = None,
-    fy: Annotated[float | None, typer.Option(help="Focal length along v in pixels.")] = None,
-    cx: Annotated[float | None, typer.Option(help="Principal point's column in pixels.")] = None,
-    cy: Annotated[float | None, typer.Option(help="Principal point's row in pixels.")] = None,
+    camera_info: CameraFile = None,
+    fx: FocalU = None,
+    fy: FocalV = None,
+    cx: CentreU = None,
+    cy: CentreV = None,
     pixel: Annotated[list[Pixel] | None, pixel_option("A (rectified) source pixel; repeat for more.")] = None,
     grid: Annotated[
         str | None, typer.Option(metavar="CxR", help="Ask a regular grid of so many columns x rows.")
@@ -111,40 +108,6 @@ def _run(
     points = write_ply(sparse, out / "cloud.ply")
     Image.fromarray(draw_overlay(frame.source, sparse)).save(out / "overlay.png")
     _print(sparse, out, points)
-
-
-def camera_of(
-    config: DepthLMConfig,
-    camera_info: Path | None,
-    intrinsics: tuple[float | None, float | None, float | None, float | None],
-    size: tuple[int, int],
-) -> PinholeCamera:
-    """The calibration that the options name.
-
-    Args:
-        config: Says what kind of image it is.
-        camera_info: A calibration file, or None.
-        intrinsics: fx, fy, cx and cy in pixels, or None each.
-        size: Width and height of the image in pixels.
-
-    Raises:
-        InputError: Both are given, or neither.
-        CameraError: The calibration makes no sense.
-    """
-    from depthlm_ros.camera import PinholeCamera
-    from depthlm_ros.camera_info import camera_from_yaml
-
-    fx, fy, cx, cy = intrinsics
-    given = [value is not None for value in intrinsics]
-    if camera_info is not None:
-        if any(given):
-            raise InputError("name either --camera-info or --fx, --fy, --cx and --cy, not both")
-        return camera_from_yaml(camera_info, rectified=config.camera.image_kind == "rectified")
-    if fx is None or fy is None or cx is None or cy is None:
-        raise InputError(
-            "metric depth needs the calibration: give --camera-info FILE, or --fx, --fy, --cx and --cy"
-        )
-    return PinholeCamera.from_intrinsics(fx, fy, cx, cy, *size)
 
 
 def _grid(text: str | None) -> tuple[int | None, int | None]:

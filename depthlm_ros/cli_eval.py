@@ -19,6 +19,7 @@ from depthlm_ros.cli_common import (
     Settings,
     build_config,
     engine_options,
+    engine_words,
     one_line_errors,
 )
 
@@ -78,8 +79,7 @@ def evaluate(
     names = distinct_names(data)
     given = [
         *(("--images", root) for root in images), ("--out", out), ("--limit", limit), ("--dense", dense or None),
-        ("--engine", engine), ("--checkpoint", checkpoint), ("--profile", profile), ("--device", device),
-        ("--dtype", dtype), ("--config", config), *(("--set", text) for text in settings or []),
+        *engine_words(engine, checkpoint, profile, device, dtype, config, settings),
     ]  # fmt: skip
 
     from rich.console import Console

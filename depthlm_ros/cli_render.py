@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from depthlm_ros.cli_common import InputError, one_line_errors
+from depthlm_ros.cli_common import InputError, named_domain, one_line_errors
 
 
 @one_line_errors
@@ -42,15 +42,12 @@ def render(
     OUT gets DOMAIN.jsonl, rgb/*.png, dense/*.npz (z_depth and range in metres, inf for sky) and sheet.png to look at.
     robot: camera 0.3 to 0.5 m high, near level, indoors. wide: any robot or hand-held camera, outdoors too.
     """
-    from depthlm_ros.synthetic.cameras import Domain
     from depthlm_ros.synthetic.dataset import RenderSpec, write_dataset
 
-    names = [known.value for known in Domain]
-    if domain not in names:
-        raise InputError(f"--domain: expected one of {', '.join(names)}, got {domain!r}")
+    drawn_from = named_domain(domain)
     try:
         spec = RenderSpec(
-            scenes, seed, Domain(domain), repeats=repeats, points_per_image=points, size=_size(size), fov_deg=fov,
+            scenes, seed, drawn_from, repeats=repeats, points_per_image=points, size=_size(size), fov_deg=fov,
             supersample=supersample, dense=dense,
         )  # fmt: skip
     except ValueError as error:
