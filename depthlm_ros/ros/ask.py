@@ -19,7 +19,7 @@ from depthlm_ros.ros.desk import (
     require_newest,
     timeout_of,
 )
-from depthlm_ros.ros.messages import stamp_ns
+from depthlm_ros.ros.messages import stamp_ns, time_ns
 from depthlm_ros.ros.pipeline import Pair
 from depthlm_ros.ros.recent import KEPT, RecentFrames
 from depthlm_ros.spatial.motion import CameraMotion
@@ -90,7 +90,7 @@ def _pairs(task: SpatialTask, request: AskSpatial.Request, frames: RecentFrames,
     """The frames that the stamps name, the earlier one first; ``newest`` where the later one is not named."""
     later = _named("stamp", request.stamp, frames, newest)
     if task is not SpatialTask.CAMERA_MOTION:
-        if _nanoseconds(request.earlier_stamp):
+        if time_ns(request.earlier_stamp):
             raise ValueError(f"earlier_stamp: expected zero, since {task.value} is about one frame")
         return [later]
     earlier = _named("earlier_stamp", request.earlier_stamp, frames, frames.oldest)
@@ -100,7 +100,7 @@ def _pairs(task: SpatialTask, request: AskSpatial.Request, frames: RecentFrames,
 
 
 def _named(field: str, stamp: Time, frames: RecentFrames, otherwise: Pair | None) -> Pair:
-    wanted = _nanoseconds(stamp)
+    wanted = time_ns(stamp)
     pair = frames.find(wanted) if wanted else otherwise
     if pair is not None:
         return pair
@@ -110,10 +110,6 @@ def _named(field: str, stamp: Time, frames: RecentFrames, otherwise: Pair | None
             f"{KEPT} that ~/sparse_depth answered within {HISTORY:.0%} of stream.max_age_s, or leave it zero"
         )
     raise ValueError(f"{field}: no frame before the newest was answered yet: wait for one, or name a stamp")
-
-
-def _nanoseconds(stamp: Time) -> int:
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def _transform(motion: CameraMotion) -> Transform:

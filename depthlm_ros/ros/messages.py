@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from builtin_interfaces.msg import Duration
+from builtin_interfaces.msg import Duration, Time
 from cv_bridge import CvBridge, CvBridgeError
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from sensor_msgs_py import point_cloud2
@@ -187,7 +187,12 @@ def stamp_seconds(header: Header) -> float:
 
 def stamp_ns(header: Header) -> int:
     """The stamp in nanoseconds."""
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+    return time_ns(header.stamp)
+
+
+def time_ns(stamp: Time) -> int:
+    """A time in nanoseconds."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def _cloud(header: Header, names: tuple[str, ...], columns: list[npt.NDArray[np.float32]]) -> PointCloud2:

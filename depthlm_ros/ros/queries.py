@@ -33,8 +33,7 @@ class QueryService(Service):
         if not len(pixels) or len(pixels) > MAX_PIXELS:
             raise ValueError(f"expected 1 to {MAX_PIXELS} pixels, got {len(pixels)}")
         pair = require_newest(serving)
-        stamp = request.stamp.sec * 1_000_000_000 + request.stamp.nanosec
-        if not matches(pair, stamp):
+        if not matches(pair, messages.time_ns(request.stamp)):
             raise ValueError("only the newest frame is kept; leave the stamp zero to ask it")
         limit = serving.stream.max_age_s
         sparse = answer_between_frames(
