@@ -88,8 +88,7 @@ def training_batch(
         height, width = draw_canvas(cache, shape_rng)
         fitting = np.nonzero((cache.sizes[:, 0] >= height) & (cache.sizes[:, 1] >= width))[0]
     else:
-        height, width = (int(x) for x in cache.sizes[shape_rng.integers(len(cache))])
-        fitting = np.nonzero((cache.sizes == (height, width)).all(axis=1))[0]
+        (height, width), fitting = draw_size(cache.sizes, shape_rng)
     samples: list[Sample] = []
     while len(samples) < size:
         index = int(rng.choice(fitting))
@@ -101,6 +100,14 @@ def training_batch(
         if sample is not None:
             samples.append(sample)
     return collate(samples)
+
+
+def draw_size(
+    sizes: npt.NDArray[np.int64], rng: np.random.Generator
+) -> tuple[tuple[int, int], npt.NDArray[np.intp]]:
+    """A size (height, width), each as often as it comes in ``sizes`` (N, 2), and the indices of all that have it."""
+    size = sizes[rng.integers(len(sizes))]
+    return (int(size[0]), int(size[1])), np.nonzero((sizes == size).all(axis=1))[0]
 
 
 def draw_canvas(cache: ViewCache, rng: np.random.Generator) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from depthlm_ros.evaluation.metrics import within_delta1
 from depthlm_ros.training.augment import Batch, Limits
 from depthlm_ros.training.config import StageConfig
 from depthlm_ros.training.model import answer_logits
@@ -109,19 +110,13 @@ def vision_loss(
     pointed = heads.cross_entropy(at_pointed, batch.target).mean()
     total = stage.dense_weight * dense + stage.pointing_weight * pointing + stage.pointed_weight * pointed
     with torch.no_grad():
-        hit = within_quarter(heads.metres(at_pointed), batch.target).mean()
+        hit = within_delta1(batch.target.numpy(), heads.metres(at_pointed).numpy()).mean()
     return total, {
         "dense": float(dense.detach()),
         "pointing": float(pointing.detach()),
         "pointed": float(pointed.detach()),
         "pointed_delta1": float(hit),
     }
-
-
-def within_quarter(answered: Tensor, truth: Tensor) -> Tensor:
-    """1.0 where max(answered / truth, truth / answered) < 1.25, else 0.0; NaN counts as a miss."""
-    ratio = torch.maximum(answered / truth, truth / answered)
-    return (ratio < 1.25).float()
 
 
 def answer_loss(

@@ -129,7 +129,14 @@ def parameter_count(model: Any) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def tower_tokens(visual: Any, views: Tensor, run_block: TowerBlock | None = None) -> Tensor:
+def tower_block(block: Any, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """One block of the tower: hidden states of shape (B, patches, vision_width) in and out."""
+    hidden = hidden + _tower_attention(block.attn, block.norm1(hidden), cos, sin)
+    after: Tensor = hidden + block.mlp(block.norm2(hidden))
+    return after
+
+
+def tower_tokens(visual: Any, views: Tensor, run_block: TowerBlock = tower_block) -> Tensor:
     """Run the vision tower on a batch of views of one size.
 
     The same modules and the same result as the tower's own ``forward``, which runs its attention view by
@@ -138,12 +145,11 @@ def tower_tokens(visual: Any, views: Tensor, run_block: TowerBlock | None = None
     Args:
         visual: ``model.model.visual``.
         views: uint8, shape (B, H, W, 3).
-        run_block: :func:`tower_block`, or a compiled one.
+        run_block: :func:`tower_block`, or the same compiled.
 
     Returns:
         Image tokens in raster order, shape (B, H / 16 * W / 16, text_width) at 8 px patches.
     """
-    run_block = run_block or tower_block
     batch, height, width, _ = views.shape
     patch_px = visual.patch_size
     weight = visual.patch_embed.proj.weight.sum(2).flatten(1)
@@ -153,13 +159,6 @@ def tower_tokens(visual: Any, views: Tensor, run_block: TowerBlock | None = None
         hidden = run_block(block, hidden, cos, sin)
     merged: Tensor = visual.merger(hidden)
     return merged.reshape(batch, -1, merged.shape[-1])
-
-
-def tower_block(block: Any, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """One block of the tower: hidden states of shape (B, patches, vision_width) in and out."""
-    hidden = hidden + _tower_attention(block.attn, block.norm1(hidden), cos, sin)
-    after: Tensor = hidden + block.mlp(block.norm2(hidden))
-    return after
 
 
 def _tower_attention(attention: Any, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

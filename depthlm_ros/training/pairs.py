@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from depthlm_ros.spatial.motion import CameraMotion
-from depthlm_ros.training.views import MANIFEST, write_manifest
+from depthlm_ros.training.views import MANIFEST, render_shards, write_manifest
 
 SHARD_PAIRS = 100
 
@@ -55,13 +52,7 @@ def render_pairs(
     shards = range(-(-count // SHARD_PAIRS))
     missing = [shard for shard in shards if not (folder / f"{shard:05d}.npz").exists()]
     work = partial(_render_shard, folder, seed, sampler)
-    if processes <= 1:
-        for shard in tqdm(missing, desc="render pairs", unit="shard"):
-            work(shard)
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for _ in tqdm(pool.map(work, missing), desc="render pairs", unit="shard", total=len(missing)):
-            pass
+    render_shards(work, missing, processes, "render pairs")
 
 
 def _render_shard(folder: Path, seed: int, sampler: PairSampler, shard: int) -> None:

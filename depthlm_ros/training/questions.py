@@ -13,7 +13,7 @@ from depthlm_ros.profile import DEPTHLM_ANSWER, DEPTHLM_QUESTION, TEXT_QUESTION
 from depthlm_ros.prompting import text_reference
 from depthlm_ros.spatial.samples import POINT_TASKS, SpatialSample, motion_sample, point_sample
 from depthlm_ros.synthetic import Intrinsics
-from depthlm_ros.training.augment import Batch, Limits, Variety, vary_look
+from depthlm_ros.training.augment import Batch, Limits, Variety, draw_size, vary_look
 from depthlm_ros.training.pairs import PairCache
 from depthlm_ros.training.views import ViewCache
 
@@ -70,8 +70,7 @@ def task_questions(
         rng: Draws everything else.
     """
     task = POINT_TASKS[int(shape_rng.integers(len(POINT_TASKS)))]
-    canvas = cache.sizes[shape_rng.integers(len(cache))]
-    fitting = np.nonzero((cache.sizes == canvas).all(axis=1))[0]
+    _, fitting = draw_size(cache.sizes, shape_rng)
     samples: list[SpatialSample] = []
     while len(samples) < size:
         index = int(rng.choice(fitting))
@@ -99,8 +98,7 @@ def motion_questions(
         shape_rng: Draws the size; the workers share it.
         rng: Draws everything else.
     """
-    canvas = pairs.sizes[shape_rng.integers(len(pairs))]
-    fitting = np.nonzero((pairs.sizes == canvas).all(axis=1))[0]
+    _, fitting = draw_size(pairs.sizes, shape_rng)
     samples = []
     for index in rng.choice(fitting, size):
         first, second, motion = pairs[int(index)]

@@ -197,7 +197,10 @@ class Trainer:
             tokens = tower_tokens(self.model.model.visual, asked.views.flatten(0, 1), self._block)
         loss, parts = answer_loss(self.model, self.tokenizer, tokens, asked, self.config.model.patch_px)
         if asked.depth is None:
-            return loss, {}
+            return (
+                loss,
+                {},
+            )  # the logged parts are of depth answers alone, and so comparable from step to step
         if not frozen:
             auxiliary, more = self._depth_loss(tokens, asked.depth, stage)
             loss, parts = loss + auxiliary, {**more, **parts}

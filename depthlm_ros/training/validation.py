@@ -12,7 +12,7 @@ from depthlm_ros.evaluation.confidence import auroc
 from depthlm_ros.evaluation.metrics import within_delta1
 from depthlm_ros.training.answering import Answers
 from depthlm_ros.training.augment import Batch, Limits, Sample, collate, draw_query, marked_sample
-from depthlm_ros.training.losses import DepthHeads, pointed_tokens, within_quarter
+from depthlm_ros.training.losses import DepthHeads, pointed_tokens
 from depthlm_ros.training.model import tower_tokens
 from depthlm_ros.training.views import ViewCache
 
@@ -80,10 +80,10 @@ def tower_score(visual: object, heads: DepthHeads, queries: Queries, patch_px: i
         tokens = tower_tokens(visual, batch.views)
         where = pointed_tokens(batch, patch_px)
         logits = heads.pointed(tokens[torch.arange(len(where)), where])
-        hits.append(within_quarter(heads.metres(logits), batch.target))
+        hits.append(within_delta1(batch.target.numpy(), heads.metres(logits).numpy()))
         found.append((heads.pointing(tokens)[..., 0].argmax(-1) == where).float())
     return {
-        "delta1": round(float(torch.cat(hits).mean()), 4),
+        "delta1": round(float(np.concatenate(hits).mean()), 4),
         "pointing": round(float(torch.cat(found).mean()), 4),
     }
 

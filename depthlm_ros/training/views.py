@@ -104,18 +104,33 @@ def render_set(
         k for k in range(-(-views.count // SHARD_VIEWS)) if not (folder / f"{k:05d}_index.npy").exists()
     ]
     work = partial(_render_shard, views, folder, sampler)
-    with tqdm(total=len(missing), desc=f"render {views.name}", unit="shard", disable=not progress) as bar:
+    render_shards(work, missing, processes, f"render {views.name}", progress=progress)
+    return folder
+
+
+def render_shards(
+    work: Callable[[int], None], missing: list[int], processes: int, title: str, *, progress: bool = True
+) -> None:
+    """Render the shards that a cache lacks.
+
+    Args:
+        work: Renders the shard of a number; must be picklable when ``processes`` > 1.
+        missing: Their numbers.
+        processes: Processes that render; 1 is this one.
+        title: What the bar says.
+        progress: Whether to show a bar.
+    """
+    with tqdm(total=len(missing), desc=title, unit="shard", disable=not progress) as bar:
         if processes <= 1:
             for shard in missing:
                 work(shard)
                 bar.update()
-            return folder
+            return
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes, mp_context=context) as pool:
             for done in as_completed([pool.submit(work, shard) for shard in missing]):
                 done.result()
                 bar.update()
-    return folder
 
 
 def _render_shard(views: ViewSet, folder: Path, sampler: Sampler, shard: int) -> None:
