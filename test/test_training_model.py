@@ -11,6 +11,7 @@ from training_toys import (  # noqa: E402, F401
     TOY,
     toy_cache,
     toy_config,
+    toy_model,
     toy_pair,
     toy_pairs,
     toy_tokenizer,
@@ -28,7 +29,7 @@ from depthlm_ros.training.augment import (  # noqa: E402
     training_sample,
 )
 from depthlm_ros.training.losses import DepthHeads, answer_mask, cell_depths, pointed_tokens  # noqa: E402
-from depthlm_ros.training.model import answer_logits, build_model, tower_tokens  # noqa: E402
+from depthlm_ros.training.model import answer_logits, tower_tokens  # noqa: E402
 from depthlm_ros.training.optim import orthogonalise  # noqa: E402
 from depthlm_ros.training.patches import processor_pixel_values  # noqa: E402
 from depthlm_ros.training.tokenizer import IMAGE_PAD, prompt_text  # noqa: E402
@@ -80,11 +81,7 @@ def test_marked_sample_is_what_inference_shows_the_model():
 
 
 def test_batched_path_equals_the_models_own_forward(tokenizer):
-    model = build_model(TOY, tokenizer, 0).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.05)
+    model = toy_model(tokenizer)
     views = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8))
     images = make_processor(8)(list(views.numpy()), return_tensors="pt")
     text = prompt_text(DEPTHLM_QUESTION).replace(IMAGE_PAD, IMAGE_PAD * 24) + DEPTHLM_PREFIX

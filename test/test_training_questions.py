@@ -11,6 +11,7 @@ from training_toys import (  # noqa: E402, F401
     TOY,
     toy_cache,
     toy_config,
+    toy_model,
     toy_pair,
     toy_pairs,
     toy_tokenizer,
@@ -27,7 +28,7 @@ from depthlm_ros.training.augment import (  # noqa: E402
 from depthlm_ros.training.config import (  # noqa: E402
     StageConfig,
 )
-from depthlm_ros.training.model import answer_logits, build_model, tower_tokens  # noqa: E402
+from depthlm_ros.training.model import answer_logits, tower_tokens  # noqa: E402
 from depthlm_ros.training.optim import MuonAdamW, NamedParameters  # noqa: E402
 from depthlm_ros.training.pairs import PairCache, render_pairs  # noqa: E402
 from depthlm_ros.training.questions import depth_questions, motion_questions, task_questions  # noqa: E402
@@ -102,11 +103,7 @@ def test_pairs_come_back_as_rendered(pairs, tmp_path):
 
 
 def test_two_images_go_through_as_in_the_models_own_forward(tokenizer):
-    model = build_model(TOY, tokenizer, 0).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.05)
+    model = toy_model(tokenizer)
     views = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8))
     images = make_processor(8)(list(views.numpy()), return_tensors="pt")
     text = prompt_text("How far?", 2).replace(IMAGE_PAD, IMAGE_PAD * 24) + DEPTHLM_PREFIX

@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from depthlm_ros.spatial.motion import CameraMotion
 from depthlm_ros.training.augment import Limits
 from depthlm_ros.training.config import ModelConfig, StageConfig, TrainingConfig
+from depthlm_ros.training.model import build_model
 from depthlm_ros.training.pairs import PairCache, render_pairs
 from depthlm_ros.training.tokenizer import build_tokenizer
 from depthlm_ros.training.views import ViewCache, ViewSet, render_set
@@ -36,6 +38,16 @@ def toy_cache(tmp_path_factory):
 @pytest.fixture(scope="module", name="tokenizer")
 def toy_tokenizer():
     return build_tokenizer()
+
+
+def toy_model(tokenizer):
+    """An untrained model in which no weight is left at zero, so that every part of it shows in the outcome."""
+    model = build_model(TOY, tokenizer, 0).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+    return model
 
 
 def toy_config(steps=20, **changes):
