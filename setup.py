@@ -49,7 +49,7 @@ setup(
         "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.4.3",
-        "scipy>=1.11",
+        "scipy>=1.12",
         "tenacity>=9",
         "torch>=2.4",
         "tqdm>=4.60",
