@@ -9,7 +9,7 @@ SETUP_PYTHON := $(or $(PYTHON),$(shell command -v python3 || command -v python3.
 IN_VENV := . $(VENV)/env.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test soak lint clean
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -32,9 +32,14 @@ lint: setup ## Style, format and types.
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) mypy
 
-# One thread: tests run beside other processes, and torch threads that wait for a core cost more than they bring.
+# Two processes: one for the tests of running nodes, which wait most of the time, and one for the others; in the order of
+# the files, which has the longest first. One thread:
+# torch threads that wait for a core cost more than they bring.
 test: lint ## Run all checks and tests.
-	$(IN_VENV) DEPTHLM_REQUIRE_ROS=1 OMP_NUM_THREADS=1 python -m pytest
+	$(IN_VENV) DEPTHLM_REQUIRE_ROS=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+soak: setup ## The long forms of two tests: ten minutes at full load, and a watched start of 30 s.
+	$(IN_VENV) DEPTHLM_REQUIRE_ROS=1 DEPTHLM_SOAK_S=600 DEPTHLM_STARTUP_S=30 python -m pytest -s test/ros/test_soak.py test/ros/test_reliability.py
 
 clean: ## Remove .venv and everything that was built.
 	rm -rf $(VENV) build install log .mypy_cache .ruff_cache .pytest_cache

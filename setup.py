@@ -65,6 +65,7 @@ setup(
             "pre-commit",
             "pytest<9",
             "pytest-timeout",
+            "pytest-xdist",
             "ruff",
             "types-PyYAML",
         ],

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import IntEnum
 
 import numpy as np
 
 from depthlm_ros.engines.base import Answer, Finish
-from depthlm_ros.profile import Calibration, CheckpointProfile
+from depthlm_ros.profile import CheckpointProfile
 
 
 class AnswerStatus(IntEnum):
@@ -32,6 +33,8 @@ class AnswerStatus(IntEnum):
     ENGINE_ERROR = 9
     BAD_FORMAT = 10
     """A number that can be read in more than one way (``2,42``), or of something else than metres (``20%``)."""
+    OVER_BUDGET = 11
+    """The frame's budget of seconds or points was spent before it was this pixel's turn; nothing was asked."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,14 @@ class ParsedAnswer:
         metres: The number in metres, NaN unless ``status`` is ``OK``.
         status: What the parser found.
         span: Characters of ``Answer.text`` that hold the number, as (start, end); (0, 0) without one.
+        step_m: What one more in the last written digit adds, in metres: 0.01 for "2.42", 1 for "3". NaN unless
+            ``status`` is ``OK``.
     """
 
     metres: float
     status: AnswerStatus
     span: tuple[int, int] = (0, 0)
+    step_m: float = math.nan
 
 
 _NUMBER = re.compile(
@@ -88,6 +94,8 @@ _NOT_METRES = frozenset(_OTHER_WORDS.split())
 """Words behind a number that make it something else, or (``in``) may do so."""
 _SMALLEST_M = float(np.finfo(np.float32).tiny)
 """Below this, float32 would make the depth 0."""
+_FINEST_STEP = float(np.finfo(np.float32).eps)
+"""Share of the depth below which float32 tells no two depths apart, however many decimals were written."""
 
 
 def parse_answer(answer: Answer, profile: CheckpointProfile, *, prefix: str | None = None) -> ParsedAnswer:
@@ -162,15 +170,17 @@ def _read(match: re.Match[str], unfinished: bool, max_depth_m: float) -> ParsedA
         return refused(AnswerStatus.BAD_FORMAT)
     if "," in digits and not _THOUSANDS.match(digits):
         return refused(AnswerStatus.BAD_FORMAT)
-    unit = (match["unit"] or "").lower()
-    metres = float(digits.replace(",", "")) * _METRES_PER_UNIT.get(unit, 1.0)
+    unit_m = _METRES_PER_UNIT.get((match["unit"] or "").lower(), 1.0)
+    metres = float(digits.replace(",", "")) * unit_m
     if not math.isfinite(metres):
         return refused(AnswerStatus.NOT_FINITE)
     if match["minus"] or match["spelled"] or metres < _SMALLEST_M:
         return refused(AnswerStatus.NOT_POSITIVE)
     if metres > max_depth_m:
         return refused(AnswerStatus.OUT_OF_RANGE)
-    return ParsedAnswer(metres, AnswerStatus.OK, _span(match))
+    exponent = Decimal(digits.replace(",", "")).as_tuple().exponent
+    step_m = max(10.0 ** int(exponent) * unit_m, metres * _FINEST_STEP)
+    return ParsedAnswer(metres, AnswerStatus.OK, _span(match), step_m)
 
 
 def _in_a_length(word: str, gap: str) -> bool:
@@ -197,21 +207,3 @@ def number_probability(answer: Answer, parsed: ParsedAnswer) -> float:
             total += token.logprob
             seen = True
     return math.exp(min(total, 0.0)) if seen and start < end and not math.isnan(total) else math.nan
-
-
-def calibrated(probability: float, metres: float, calibration: Calibration | None) -> tuple[float, float]:
-    """Turn the number's probability into confidence and sigma.
-
-    Args:
-        probability: What :func:`number_probability` gave.
-        metres: The answered depth.
-        calibration: The checkpoint's measured calibration, or None.
-
-    Returns:
-        (confidence in [0, 1], sigma in metres); NaN where there is nothing to derive them from.
-    """
-    if calibration is None or math.isnan(probability) or math.isnan(metres):
-        return math.nan, math.nan
-    confidence = float(np.interp(probability, calibration.raw, calibration.confidence))
-    relative = float(np.interp(probability, calibration.raw, calibration.relative_sigma))
-    return confidence, relative * metres

@@ -86,7 +86,7 @@ class PinholeCamera:
             self._check_distortion()
         if not self._fisheye and not self.d.any():
             object.__setattr__(self, "d", np.zeros(0))  # OpenCV takes only some numbers of zeros
-        if not np.allclose(self.r @ self.r.T, np.eye(3), atol=1e-2):
+        if np.abs(self.r).max() > 2.0 or not np.allclose(self.r @ self.r.T, np.eye(3), atol=1e-2):
             raise CameraError(f"R: expected a rotation matrix, got {self.r.tolist()}: calibrate again")
 
     @classmethod
@@ -176,6 +176,28 @@ class PinholeCamera:
         right, bottom = self.width - 1 + _ROUNDING_PX, self.height - 1 + _ROUNDING_PX
         shown = (raw_u >= -_ROUNDING_PX) & (raw_u <= right) & (raw_v >= -_ROUNDING_PX) & (raw_v <= bottom)
         return np.asarray(inside & shown, dtype=np.bool_)
+
+    def rectified_pixels(self, uv: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Say where pixels of the raw image lie in the rectified one.
+
+        Args:
+            uv: Pixels of the image as the camera gave it, shape (..., 2).
+
+        Returns:
+            Positions (u, v), shape (..., 2); they may lie outside of the image.
+
+        Raises:
+            CameraError: OpenCV cannot rectify by this calibration.
+        """
+        points = np.asarray(uv, dtype=np.float64)
+        if self._maps is None:
+            return points
+        make = cv2.fisheye.undistortPoints if self._fisheye else cv2.undistortPoints
+        try:
+            moved = make(points.reshape(-1, 1, 2), self.k, self.d, R=self.r, P=self.p[:, :3])
+        except cv2.error as error:
+            raise _unusable(error) from error
+        return np.asarray(moved, dtype=np.float64).reshape(points.shape)
 
     @property
     def _fisheye(self) -> bool:

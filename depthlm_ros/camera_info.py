@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from depthlm_ros.camera import CameraError, Matrix, PinholeCamera
+from depthlm_ros.files import what_came
 
 
 def camera_from_info(info: Any, *, rectified: bool = False) -> PinholeCamera:
@@ -77,7 +78,7 @@ def camera_from_yaml(path: Path, *, rectified: bool = False) -> PinholeCamera:
     try:
         documents = [d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d is not None]
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CameraError(f"{path}: cannot be read as YAML: {error}") from error
+        raise CameraError(f"{path}: expected a camera calibration as YAML, but {what_came(error)}") from error
     record = documents[0] if documents else None
     if not isinstance(record, Mapping):
         raise CameraError(f"{path}: expected a camera calibration, got {type(record).__name__}")

@@ -25,6 +25,15 @@ class CanonicalView:
     s = f_canonical / fx on both sides, size (int(W s), int(H s)), Pillow's default filter (bicubic), source
     pixel (u, v) at (int(u s), int(v s)). Where fx and fy differ by more than 1 %, each side gets its own
     scale, so that both focal lengths become the canonical one; the official code leaves that case distorted.
+
+    With a patch grid, which the official code does not have, black is added at the right and at the bottom to whole
+    squares of the grid. No pixel moves and none is lost, as it would be by a crop; none of the black can be asked.
+
+    Attributes:
+        source_size: (width, height) of the source image.
+        size: (width, height) of the source image at the canonical focal length, without what was added: what can be
+            asked.
+        image: What the model sees, shape (H, W, 3), dtype uint8, RGB: of ``size``, or larger with a patch grid.
     """
 
     def __init__(
@@ -34,6 +43,7 @@ class CanonicalView:
         fy: float,
         canonical_focal_px: float,
         *,
+        patch_grid_px: int = 0,
         max_pixels: float = 50e6,
     ) -> None:
         """Resize the image.
@@ -43,6 +53,7 @@ class CanonicalView:
             fx: Focal length along u in source pixels. 0 takes ``fy``, as the official code does.
             fy: Focal length along v in source pixels. 0 takes ``fx``.
             canonical_focal_px: The checkpoint's focal length in pixels.
+            patch_grid_px: Side of the squares in which the model sees an image; 0 adds nothing.
             max_pixels: More pixels than this after the resize are refused.
 
         Raises:
@@ -69,7 +80,7 @@ class CanonicalView:
             )
         self.source_size = (width, height)
         self.size = size
-        self.image: RgbImage = np.asarray(Image.fromarray(image).resize(size))
+        self.image: RgbImage = fill_grid(np.asarray(Image.fromarray(image).resize(size)), patch_grid_px)
 
     def to_canonical(self, uv: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Map source pixels to canonical ones: (int(u s), int(v s)).
@@ -93,3 +104,21 @@ class CanonicalView:
             Source positions, shape (..., 2), float64; ``to_canonical`` maps each back to ``xy``.
         """
         return (np.asarray(xy, dtype=np.float64) + 0.5) / (self._sx, self._sy)
+
+
+def fill_grid(image: RgbImage, patch_grid_px: int) -> RgbImage:
+    """Add black at the right and at the bottom, up to whole squares.
+
+    Black is no surface that a camera shows beyond its border; repeating the last pixels would look like one.
+
+    Args:
+        image: Shape (H, W, 3), uint8.
+        patch_grid_px: Side of the squares in pixels; 0 adds nothing.
+
+    Returns:
+        The image itself where nothing is to be added, else a larger copy.
+    """
+    if not patch_grid_px:
+        return image
+    more = [-side % patch_grid_px for side in image.shape[:2]]
+    return np.pad(image, ((0, more[0]), (0, more[1]), (0, 0))) if any(more) else image

@@ -11,6 +11,8 @@ import typer
 from depthlm_ros import __version__
 from depthlm_ros.cli_ask import ask
 from depthlm_ros.cli_ask_eval import ask_eval
+from depthlm_ros.cli_bench import bench
+from depthlm_ros.cli_calibrate import calibrate
 from depthlm_ros.cli_card import card
 from depthlm_ros.cli_common import InputError, PixelCommand, one_line_errors
 from depthlm_ros.cli_engine import engine_app
@@ -32,12 +34,14 @@ app = typer.Typer(
 app.command("estimate", cls=PixelCommand)(estimate)
 app.command("mark", cls=PixelCommand)(mark)
 app.command("eval")(evaluate)
+app.command("calibrate")(calibrate)
 app.command("train")(train)
 app.command("study")(study)
 app.command("card")(card)
 app.command("ask", cls=PixelCommand)(ask)
 app.command("ask-eval")(ask_eval)
 app.command("render")(render)
+app.command("bench")(bench)
 app.add_typer(engine_app, name="engine")
 
 
@@ -81,11 +85,13 @@ def demo(
 
 @app.command()
 @one_line_errors
-def config() -> None:
+def config(
+    tables: Annotated[bool, typer.Option("--tables", help="As the tables of docs/node.md.")] = False,
+) -> None:
     """Print every option with its default and meaning as a ROS parameter file."""
-    from depthlm_ros.config_yaml import config_yaml
+    from depthlm_ros.config_yaml import config_tables, config_yaml
 
-    typer.echo(config_yaml(), nl=False)
+    typer.echo(config_tables() if tables else config_yaml(), nl=False)
 
 
 def main() -> None:

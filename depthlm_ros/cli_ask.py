@@ -9,22 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depthlm_ros.cli_camera import CameraFile, CentreU, CentreV, FocalU, FocalV, camera_of
-from depthlm_ros.cli_common import (
-    Checkpoint,
-    ConfigFile,
-    Device,
-    Dtype,
-    EngineName,
-    InputError,
-    Pixel,
-    Profile,
-    Settings,
-    build_config,
-    engine_options,
-    one_line_errors,
-    pixel_option,
-)
+from depthlm_ros.cli_common import InputError, Pixel, one_line_errors, pixel_option
+from depthlm_ros.cli_options import CameraOptions, ModelOptions, with_groups
 from depthlm_ros.spatial.tasks import TASKS, SpatialTask
 
 if TYPE_CHECKING:
@@ -42,9 +28,12 @@ Way = Annotated[
 
 
 @one_line_errors
+@with_groups
 def ask(
     image: Annotated[Path, typer.Argument(help="The image, as the camera gave it.")],
     task: Annotated[str, typer.Option(metavar="TASK", help=f"What to ask: {TASK_NAMES}.")],
+    camera: CameraOptions,
+    model: ModelOptions,
     second: Annotated[
         Path | None,
         typer.Argument(metavar="[IMAGE2]", help="A later image of the same camera, for camera_motion."),
@@ -54,18 +43,6 @@ def ask(
     speed: Annotated[float | None, typer.Option(help="The given speed in m/s, for time.")] = None,
     way: Way = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    camera_info: CameraFile = None,
-    fx: FocalU = None,
-    fy: FocalV = None,
-    cx: CentreU = None,
-    cy: CentreV = None,
-    engine: EngineName = None,
-    checkpoint: Checkpoint = None,
-    profile: Profile = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
 ) -> None:
     """Ask a spatial question about an image.
 
@@ -88,9 +65,9 @@ def ask(
             f"--task {task}: expected {TASKS[request.task].images} image(s), got {len(paths)}: name exactly as many"
         )
     direct = named_way(way)
-    options = build_config(config, settings, engine_options(engine, checkpoint, profile, device, dtype))
+    options = model.configured()
     pictures = [read_image(path, max_megapixels=options.camera.max_megapixels) for path in paths]
-    cameras = [camera_of(options, camera_info, (fx, fy, cx, cy), (p.shape[1], p.shape[0])) for p in pictures]
+    cameras = [camera.camera(options, (p.shape[1], p.shape[0])) for p in pictures]
     with open_estimator(options) as estimator:
         frames = [estimator.prepare(*pair) for pair in zip(pictures, cameras, strict=True)]
         answer = ask_spatial(estimator, frames, request, direct=direct)

@@ -10,20 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from depthlm_ros.cli_ask import TASK_NAMES, Way, named_task, named_way
-from depthlm_ros.cli_common import (
-    Checkpoint,
-    ConfigFile,
-    Device,
-    Dtype,
-    EngineName,
-    Profile,
-    Settings,
-    build_config,
-    engine_options,
-    engine_words,
-    named_domain,
-    one_line_errors,
-)
+from depthlm_ros.cli_common import named_domain, one_line_errors
+from depthlm_ros.cli_options import ModelOptions, with_groups
 from depthlm_ros.spatial.tasks import TASKS, SpatialTask
 
 _COLUMNS = ("answered", "within_25", "median_relative_error")
@@ -31,8 +19,10 @@ _MOTION_COLUMNS = ("median_translation_error_m", "median_rotation_error_deg")
 
 
 @one_line_errors
+@with_groups
 def ask_eval(
     out: Annotated[Path, typer.Option(help="Directory to write into.")],
+    model: ModelOptions,
     samples: Annotated[
         int, typer.Option(min=1, help="Questions per task, each on a scene of its own.")
     ] = 100,
@@ -43,13 +33,6 @@ def ask_eval(
         typer.Option(metavar="TASK", help=f"Only this task; repeatable. One of {TASK_NAMES}."),
     ] = None,
     way: Way = "auto",
-    engine: EngineName = None,
-    checkpoint: Checkpoint = None,
-    profile: Profile = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
 ) -> None:
     """Measure spatial answers on rendered scenes.
 
@@ -68,11 +51,11 @@ def ask_eval(
     tasks = [named_task(name) for name in task] if task else list(SpatialTask)
     drawn_from = named_domain(domain)
     named_way(way)
-    options = build_config(config, settings, engine_options(engine, checkpoint, profile, device, dtype))
+    options = model.configured()
     given: list[tuple[str, object]] = [
         ("--out", out), ("--samples", samples), ("--seed", seed), ("--domain", domain),
         *(("--task", name) for name in task or []), ("--way", way),
-        *engine_words(engine, checkpoint, profile, device, dtype, config, settings),
+        *model.words(),
     ]  # fmt: skip
     origin = made_by(command_line(["depthlm", "ask-eval"], given), options.engine)
     results: dict[str, Any] = {}
@@ -84,8 +67,8 @@ def ask_eval(
             drawn = scoring.questions(estimator, one, samples, seed, drawn_from)
             measured = scoring.score_task(estimator, drawn, ways, partial(progress.advance, bar))
             results[one.value] = {"unit": TASKS[one].unit, **measured}
-        model = estimator.engine.model_name
-    record = {"model": model, "domain": domain, "seed": seed, "tasks": results, "made_by": origin}
+        answered = estimator.engine.model_name
+    record = {"model": answered, "domain": domain, "seed": seed, "tasks": results, "made_by": origin}
     path = scoring.write_scores(record, out)
     # Beyond a terminal rich knows no width, and would cut the columns.
     Console(width=None if Console().is_terminal else 110).print(_table(record))

@@ -26,7 +26,8 @@ def card(
     """Write a model card: what it is, how to ask it, numbers with intervals and commands, how it was made.
 
     Every number comes from the RUNS' metrics.json and spatial.json and from the checkpoint's own files. Runs of other
-    weights than the checkpoint's are refused. The card of the embedded checkpoint is its README.md.
+    weights or of another depthlm.json than the checkpoint's are refused. The card of the embedded checkpoint is its
+    README.md.
     """
     from depthlm_ros.engines.factory import resolve_checkpoint
     from depthlm_ros.evaluation.card import model_card

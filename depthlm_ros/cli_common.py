@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 
 from depthlm_ros.config import ConfigError, DepthLMConfig, from_flat, options
 from depthlm_ros.config_yaml import describe, load_config
+from depthlm_ros.files import with_path
 
 if TYPE_CHECKING:
     from depthlm_ros.synthetic.cameras import Domain
@@ -86,11 +87,8 @@ def option_of(name: str, flag: str) -> Any:
     return typer.Option(flag, help=f"{describe(spec)} [default: {spec.default!r}]", show_default=False)
 
 
-EngineName = Annotated[str | None, option_of("engine.name", "--engine")]
 Checkpoint = Annotated[str | None, option_of("engine.checkpoint", "--checkpoint")]
 Profile = Annotated[str | None, option_of("engine.profile", "--profile")]
-Device = Annotated[str | None, option_of("engine.device", "--device")]
-Dtype = Annotated[str | None, option_of("engine.dtype", "--dtype")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file of options; see `depthlm config`.")
 ]
@@ -114,35 +112,6 @@ def build_config(config: Path | None, settings: list[str] | None, given: dict[st
     flat = dict(_setting(text) for text in settings or [])
     flat.update({name: value for name, value in given.items() if value is not None})
     return from_flat(flat, base)
-
-
-def engine_options(
-    engine: str | None, checkpoint: str | None, profile: str | None, device: str | None, dtype: str | None
-) -> dict[str, Any]:
-    """What the options of every command that runs a model mean, for :func:`build_config`."""
-    return {
-        "engine.name": engine,
-        "engine.checkpoint": checkpoint,
-        "engine.profile": profile,
-        "engine.device": device,
-        "engine.dtype": dtype,
-    }
-
-
-def engine_words(
-    engine: str | None,
-    checkpoint: str | None,
-    profile: str | None,
-    device: str | None,
-    dtype: str | None,
-    config: Path | None,
-    settings: list[str] | None,
-) -> list[tuple[str, object]]:
-    """The same options as they were given, [(flag, value)]: for a record of the command line."""
-    return [
-        ("--engine", engine), ("--checkpoint", checkpoint), ("--profile", profile), ("--device", device),
-        ("--dtype", dtype), ("--config", config), *(("--set", text) for text in settings or []),
-    ]  # fmt: skip
 
 
 def named_domain(name: str) -> Domain:
@@ -183,7 +152,8 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except _expected_errors() as error:
-            text = " ".join(str(error).split()) or type(error).__name__
+            said = with_path(error) if isinstance(error, OSError) else str(error)
+            text = " ".join(said.split()) or type(error).__name__
             typer.secho(f"depthlm: {text}", fg=typer.colors.RED, err=True)
             raise typer.Exit(2) from error
 

@@ -6,18 +6,8 @@ import textwrap
 
 import typer
 
-from depthlm_ros.cli_common import (
-    Checkpoint,
-    ConfigFile,
-    Device,
-    Dtype,
-    EngineName,
-    Profile,
-    Settings,
-    build_config,
-    engine_options,
-    one_line_errors,
-)
+from depthlm_ros.cli_common import one_line_errors
+from depthlm_ros.cli_options import ModelOptions, with_groups
 
 engine_app = typer.Typer(help="Look at the engines that run the model.", no_args_is_help=True)
 
@@ -32,22 +22,15 @@ def _group() -> None:
 
 @engine_app.command()
 @one_line_errors
-def check(
-    engine: EngineName = None,
-    checkpoint: Checkpoint = None,
-    profile: Profile = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-) -> None:
+@with_groups
+def check(model: ModelOptions) -> None:
     """Say for every engine what is there, what is missing and what to do; nothing is loaded.
 
     Exit code 0 if the configured engine can run, else 1.
     """
     from depthlm_ros.engines.check_engines import ENGINES, can_run, check_engine
 
-    chosen = build_config(config, settings, engine_options(engine, checkpoint, profile, device, dtype)).engine
+    chosen = model.configured().engine
     able = {}
     for name in ENGINES:
         findings = check_engine(name, chosen)

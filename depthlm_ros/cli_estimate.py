@@ -8,56 +8,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthlm_ros.cli_camera import CameraFile, CentreU, CentreV, FocalU, FocalV, camera_of
-from depthlm_ros.cli_common import (
-    Checkpoint,
-    ConfigFile,
-    Device,
-    Dtype,
-    EngineName,
-    InputError,
-    Pixel,
-    Profile,
-    Settings,
-    build_config,
-    engine_options,
-    one_line_errors,
-    pixel_option,
-)
+from depthlm_ros.cli_common import InputError, Pixel, one_line_errors, pixel_option
+from depthlm_ros.cli_options import CameraOptions, ModelOptions, with_groups
 from depthlm_ros.config import DepthLMConfig
 
 if TYPE_CHECKING:
     from depthlm_ros.geometry import SparseDepth
 
 _ROWS_SHOWN = 40
+_REASONS_SHOWN = 5
 
 
 @one_line_errors
+@with_groups
 def estimate(
     image: Annotated[Path, typer.Argument(help="The image, as the camera gave it.")],
     out: Annotated[Path, typer.Option(help="Directory to write into.")],
-    camera_info: CameraFile = None,
-    fx: FocalU = None,
-    fy: FocalV = None,
-    cx: CentreU = None,
-    cy: CentreV = None,
+    camera: CameraOptions,
+    model: ModelOptions,
     pixel: Annotated[list[Pixel] | None, pixel_option("A (rectified) source pixel; repeat for more.")] = None,
     grid: Annotated[
         str | None, typer.Option(metavar="CxR", help="Ask a regular grid of so many columns x rows.")
     ] = None,
-    engine: EngineName = None,
-    checkpoint: Checkpoint = None,
-    profile: Profile = None,
-    device: Device = None,
-    dtype: Dtype = None,
     rectified: Annotated[
         bool | None,
         typer.Option(
             "--rectified/--raw", help="What the image is; see camera.image_kind.", show_default=False
         ),
     ] = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
 ) -> None:
     """Estimate metric depth at pixels of an image.
 
@@ -68,26 +46,22 @@ def estimate(
     columns, rows = _grid(grid)
     if grid is not None and pixel:
         raise InputError("name either --pixel or --grid, not both")
-    options = build_config(
-        config,
-        settings,
+    options = model.configured(
         {
-            **engine_options(engine, checkpoint, profile, device, dtype),
             "camera.image_kind": kind,
             "sampling.method": None if grid is None else "grid",
             "sampling.columns": columns,
             "sampling.rows": rows,
-        },
+        }
     )
-    _run(image, out, options, camera_info, (fx, fy, cx, cy), pixel)
+    _run(image, out, options, camera, pixel)
 
 
 def _run(
     image_path: Path,
     out: Path,
     config: DepthLMConfig,
-    camera_info: Path | None,
-    intrinsics: tuple[float | None, float | None, float | None, float | None],
+    calibration: CameraOptions,
     pixels: list[Pixel] | None,
 ) -> None:
     # Heavy libraries are imported here, so that `depthlm --help` does not wait for them.
@@ -99,7 +73,7 @@ def _run(
     from depthlm_ros.writers import write_csv, write_ply
 
     image = read_image(image_path, max_megapixels=config.camera.max_megapixels)
-    camera = camera_of(config, camera_info, intrinsics, (image.shape[1], image.shape[0]))
+    camera = calibration.camera(config, (image.shape[1], image.shape[0]))
     out.mkdir(parents=True, exist_ok=True)
     with open_estimator(config) as estimator:
         frame = estimator.prepare(image, camera)
@@ -139,4 +113,17 @@ def _print(sparse: SparseDepth, out: Path, points: int) -> None:
     reasons = ", ".join(f"{name} {count}" for name, count in sparse.reasons().items())
     cloud = f"cloud.ply ({points} points)" if points else "no cloud.ply, because nothing was answered"
     console.print(f"{len(sparse.pixels)} pixels asked: {reasons or 'none'}", highlight=False)
+    for line in _undrawable(sparse):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{out}: sparse.csv, overlay.png, {cloud}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _undrawable(sparse: SparseDepth) -> list[str]:
+    from depthlm_ros.answers import AnswerStatus
+    from depthlm_ros.prompting import why_undrawable
+
+    bad = sparse.pixels[sparse.status == AnswerStatus.UNDRAWABLE]
+    size = (sparse.camera.width, sparse.camera.height)
+    shown = [(u, v) for u, v in bad[:_REASONS_SHOWN].tolist()]
+    lines = [f"undrawable: {why_undrawable(p, size, bool(sparse.camera.visible(p)))}" for p in shown]
+    return lines + ([f"... and {len(bad) - len(shown)} more"] if len(bad) > len(shown) else [])

@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depthlm_ros.cli_common import (
-    Checkpoint,
-    ConfigFile,
-    Device,
-    Dtype,
-    EngineName,
-    InputError,
-    Profile,
-    Settings,
-    build_config,
-    engine_options,
-    engine_words,
-    one_line_errors,
-)
+from depthlm_ros.cli_common import InputError, one_line_errors
+from depthlm_ros.cli_options import ModelOptions, with_groups
 
 if TYPE_CHECKING:
-    from depthlm_ros.evaluation import Evaluation
+    from depthlm_ros.config import DepthLMConfig
+    from depthlm_ros.evaluation import Evaluation, LabelledImage
 
 _FAILURES_NAMED = 5
 
+Data = Annotated[list[Path], typer.Argument(help="DepthLM benchmarks: one JSON object a line.")]
+Images = Annotated[
+    list[Path],
+    typer.Option(help="Directory that the paths in DATA start from: one for all, or one for each, in order."),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many images of each DATA.")]
+
 
 @one_line_errors
+@with_groups
 def evaluate(
-    data: Annotated[list[Path], typer.Argument(help="DepthLM benchmarks: one JSON object a line.")],
-    images: Annotated[
-        list[Path],
-        typer.Option(
-            help="Directory that the paths in DATA start from: one for all, or one for each, in order."
-        ),
-    ],
+    data: Data,
+    images: Images,
     out: Annotated[Path, typer.Option(help="Directory to write into.")],
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many images of each DATA.")
-    ] = None,
+    model: ModelOptions,
+    limit: Limit = None,
     dense: Annotated[
         int,
         typer.Option(
@@ -50,13 +42,6 @@ def evaluate(
             "edges, half on one flat surface. Costs N queries an image. 0: none.",
         ),
     ] = 0,
-    engine: EngineName = None,
-    checkpoint: Checkpoint = None,
-    profile: Profile = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
 ) -> None:
     """Measure a checkpoint on labelled images.
 
@@ -70,35 +55,66 @@ def evaluate(
 
     Images that cannot be used are named, counted and left out; then the exit code is 1.
     """
-    options = build_config(config, settings, engine_options(engine, checkpoint, profile, device, dtype))
+    options = model.configured()
+    benchmarks = read_data(data, images, limit)
+    given = [
+        *(("--images", root) for root in images), ("--out", out), ("--limit", limit), ("--dense", dense or None),
+        *model.words(),
+    ]  # fmt: skip
+
+    from rich.console import Console
+
+    from depthlm_ros.evaluation.provenance import command_line, made_by
+
+    read = dict(zip(map(str, data), benchmarks.values(), strict=True))
+    origin = made_by(command_line(["depthlm", "eval", *data], given), options.engine, read)
+    console = Console()
+    measured: list[tuple[Evaluation, dict[str, Any]]] = []
+    for one in ask_all(options, benchmarks, dense=dense):
+        # Written at once: an engine that fails on the next data set must not cost this one.
+        measured.append((one, one.write(out if len(data) == 1 else out / one.name, origin)))
+    for one, metrics in measured:
+        _report(one, metrics, out if len(data) == 1 else out / one.name, console)
+    if len(measured) > 1:
+        _compare(measured, out, origin, console)
+    name_failures([one for one, _ in measured], "metrics.json lists them all")
+
+
+def read_data(data: list[Path], images: list[Path], limit: int | None) -> dict[str, list[LabelledImage]]:
+    """The benchmarks that a command names, by :func:`distinct_names`, in their order.
+
+    Raises:
+        InputError: The directories are neither one nor as many as the benchmarks, or a file is given twice.
+        BenchmarkError: A file cannot be used.
+    """
     roots = images * len(data) if len(images) == 1 else images
     if len(roots) != len(data):
         raise InputError(
             f"--images: expected one directory, or one for each DATA, got {len(images)} for {len(data)}"
         )
     names = distinct_names(data)
-    given = [
-        *(("--images", root) for root in images), ("--out", out), ("--limit", limit), ("--dense", dense or None),
-        *engine_words(engine, checkpoint, profile, device, dtype, config, settings),
-    ]  # fmt: skip
+    from depthlm_ros.evaluation import read_benchmark
 
+    return {
+        name: read_benchmark(path, root, limit=limit)
+        for name, path, root in zip(names, data, roots, strict=True)
+    }
+
+
+def ask_all(
+    options: DepthLMConfig, benchmarks: dict[str, list[LabelledImage]], *, dense: int = 0
+) -> Iterator[Evaluation]:
+    """Ask the configured engine for every label, with a bar of progress; one benchmark after the other."""
     from rich.console import Console
     from rich.progress import Progress
 
     from depthlm_ros import evaluation
-    from depthlm_ros.evaluation.provenance import command_line, made_by
     from depthlm_ros.session import open_estimator
 
-    benchmarks = [
-        evaluation.read_benchmark(path, root, limit=limit) for path, root in zip(data, roots, strict=True)
-    ]
-    origin = made_by(command_line(["depthlm", "eval", *data], given), options.engine, data)
-    console = Console()
-    measured: list[tuple[Evaluation, dict[str, Any]]] = []
     with open_estimator(options) as estimator, Progress(console=Console(stderr=True)) as progress:
-        for name, samples in zip(names, benchmarks, strict=True):
+        for name, samples in benchmarks.items():
             task = progress.add_task(name, total=len(samples))
-            one = evaluation.evaluate(
+            yield evaluation.evaluate(
                 estimator,
                 samples,
                 max_megapixels=options.camera.max_megapixels,
@@ -106,13 +122,6 @@ def evaluate(
                 dense=dense,
                 on_image=lambda task=task: progress.advance(task),  # type: ignore[misc]
             )
-            # Written at once: an engine that fails on the next data set must not cost this one.
-            measured.append((one, one.write(out if len(data) == 1 else out / name, origin)))
-    for one, metrics in measured:
-        _report(one, metrics, out if len(data) == 1 else out / one.name, console)
-    if len(measured) > 1:
-        _compare(measured, out, origin, console)
-    _name_failures([one for one, _ in measured])
 
 
 def distinct_names(paths: list[Path]) -> list[str]:
@@ -203,7 +212,7 @@ def _compare(
     console.print(f"{out}: metrics.json, table.md, report.png", highlight=False, markup=False, soft_wrap=True)
 
 
-def _name_failures(measured: list[Evaluation]) -> None:
+def name_failures(measured: list[Evaluation], listed: str) -> None:
     """Say which images were left out and why, and end with exit code 1 if any was."""
     failures = [(one.name, failure) for one in measured for failure in one.failures]
     if not failures:
@@ -215,7 +224,7 @@ def _name_failures(measured: list[Evaluation]) -> None:
     typer.secho(
         f"depthlm: {len(failures)} images with {labels} labels were left out"
         + (f", {rest} more than named here" if rest > 0 else "")
-        + "; metrics.json lists them all",
+        + f"; {listed}",
         fg=typer.colors.RED,
         err=True,
     )

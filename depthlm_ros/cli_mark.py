@@ -38,8 +38,8 @@ def mark(
     """Write the marked canonical view of each pixel: exactly what the model would see.
 
     OUT gets one PNG per drawable pixel and mark.json: canonical_size [width, height]; queries, one per --pixel in
-    order, each with pixel [u, v], drawable, marker_xy [x, y] in the view and file (relative to OUT), the last two
-    null where the arrow cannot be drawn.
+    order, each with pixel [u, v], drawable, marker_xy [x, y] in the view, file (relative to OUT) and reason: the two
+    before are null where the arrow cannot be drawn, the reason where it can.
     """
     from depthlm_ros.canonical import CanonicalView
     from depthlm_ros.images import read_image
@@ -56,6 +56,9 @@ def mark(
     record = {"canonical_size": list(view.size), "queries": queries}
     (out / "mark.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     drawn = sum(query["drawable"] for query in queries)
+    for query in queries:
+        if query["reason"] is not None:
+            typer.echo(f"undrawable: {query['reason']}")
     typer.echo(f"{out / 'mark.json'}: {drawn} of {len(queries)} pixels can be marked, view {view.size}")
 
 
@@ -63,15 +66,13 @@ def _write_query(view: Any, pixel: Pixel, index: int, out: Path) -> dict[str, An
     from PIL import Image
 
     from depthlm_ros.engines.base import PromptImage
-    from depthlm_ros.prompting import drawable, marker_paint
+    from depthlm_ros.prompting import drawable, marker_paint, why_undrawable
 
     inside = 0 <= pixel.u < view.source_size[0] and 0 <= pixel.v < view.source_size[1]
     x, y = (int(value) for value in view.to_canonical(pixel))
-    record: dict[str, Any] = {"pixel": list(pixel), "drawable": False, "marker_xy": None, "file": None}
-    if inside and drawable((x, y), view.size):
-        name = f"mark_{index:04d}_{pixel.u}_{pixel.v}.png"
-        Image.fromarray(PromptImage(view.image, marker_paint(x, y)).pixels()).save(
-            out / name, compress_level=1
-        )
-        record.update(drawable=True, marker_xy=[x, y], file=name)
-    return record
+    record = {"pixel": list(pixel), "drawable": False, "marker_xy": None, "file": None}
+    if not (inside and drawable((x, y), view.size)):
+        return {**record, "reason": why_undrawable(pixel, view.source_size, visible=inside)}
+    name = f"mark_{index:04d}_{pixel.u}_{pixel.v}.png"
+    Image.fromarray(PromptImage(view.image, marker_paint(x, y)).pixels()).save(out / name, compress_level=1)
+    return {**record, "drawable": True, "marker_xy": [x, y], "file": name, "reason": None}

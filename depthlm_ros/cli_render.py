@@ -39,7 +39,8 @@ def render(
 ) -> None:
     """Render procedural scenes with exact depth as a DepthLM benchmark, ready for `depthlm eval`.
 
-    OUT gets DOMAIN.jsonl, rgb/*.png, dense/*.npz (z_depth and range in metres, inf for sky) and sheet.png to look at.
+    OUT gets DOMAIN.jsonl, rgb/*.png, dense/*.npz (z_depth and range in metres, inf for sky) and DOMAIN_sheet.png to
+    look at.
     robot: camera 0.3 to 0.5 m high, near level, indoors. wide: any robot or hand-held camera, outdoors too.
     """
     from depthlm_ros.synthetic.dataset import RenderSpec, write_dataset

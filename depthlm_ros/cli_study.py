@@ -15,21 +15,26 @@ if TYPE_CHECKING:
     from depthlm_ros.training.studies.study import Options, Study
 
 _SEEDS = 3
+_VIEWS = Path("runs/views")
 _FINETUNE = ("accelerate", "peft", "trl", "datasets")
 
 
 @one_line_errors
 def study(
-    name: Annotated[str, typer.Argument(help="focal, reference, labels, grpo or answer.")],
+    name: Annotated[str, typer.Argument(help="focal, reference, labels, grpo, answer or reuse.")],
     run: Annotated[Path, typer.Option(help="Directory of the runs, results.json and table.md.")],
     views: Annotated[
-        Path, typer.Option(help="Rendered views of a run of config/train_embedded.yaml (not needed by grpo).")
-    ] = Path("runs/train_embedded/views"),
+        Path,
+        typer.Option(
+            help="Directory of rendered views; what it lacks is rendered. That of a run of "
+            "config/train_embedded.yaml will do. (Not needed by grpo.)"
+        ),
+    ] = _VIEWS,
     base: Annotated[
         Path | None,
         typer.Option(
-            help="What all arms start from. reference, labels: the state.safetensors of an embedded run after stage "
-            "1. grpo, answer: a checkpoint directory [default: the embedded checkpoint]. focal starts from nothing."
+            help="Checkpoint directory that all arms start from, of which reference and labels take the vision "
+            "tower; focal starts from nothing. [default: the embedded checkpoint]"
         ),
     ] = None,
     seeds: Annotated[
@@ -37,13 +42,15 @@ def study(
     ] = _SEEDS,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Optimiser steps of a run; of answer, frames. [default: the study's]"),
+        typer.Option(
+            min=1, help="Optimiser steps of a run; of answer and reuse, frames. [default: the study's]"
+        ),
     ] = None,
     queries: Annotated[
         int | None, typer.Option(min=1, help="Held-out queries per domain. [default: the study's]")
     ] = None,
     train_views: Annotated[
-        int, typer.Option(min=0, help="Training views; 0 takes all there are, of labels 400, of grpo 300.")
+        int, typer.Option(min=0, help="Training views; 0 takes 10,000, of labels 400, of grpo 300.")
     ] = 0,
     docs: Annotated[
         Path | None, typer.Option(help="Document whose section of this study is replaced by the table.")
@@ -52,7 +59,8 @@ def study(
     """Compare the arms of one finding over seeds at equal budgets, and judge it by a rule fixed before.
 
     An interrupted study goes on; finished runs are kept. Each run is a process of one thread. With the defaults the
-    five take about 40 core minutes together (an estimate): focal 11, reference 9, labels 11, grpo 8, answer 2.
+    six take more than an hour of one core together: focal 18 minutes, reference 20, labels 15, grpo 10, answer and
+    reuse 2 each, and once five to render the views.
     """
     from depthlm_ros.training.studies.registry import study_named
     from depthlm_ros.training.studies.report import write_results, write_section
@@ -89,9 +97,8 @@ def study(
 def _command(study: Study, options: Options, docs: Path | None) -> str:
     """The command line, with what differs from the defaults."""
     words = ["depthlm", "study", study.name, "--run", str(options.run)]
-    if study.name != "grpo":
-        words += ["--views", str(options.views)]
     given = {
+        "--views": options.views if options.views != _VIEWS and study.name != "grpo" else None,
         "--base": options.base,
         "--seeds": options.seeds if options.seeds != _SEEDS else None,
         "--steps": options.steps if options.steps != study.steps else None,

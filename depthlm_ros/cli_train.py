@@ -72,4 +72,7 @@ def train(
         from depthlm_ros.training.finetune.grpo import train_grpo
 
         export = train_grpo(options, directory)
+    from depthlm_ros.training.distributed import leave
+
+    leave()
     typer.echo(str(export))

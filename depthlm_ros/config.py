@@ -8,14 +8,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from depthlm_ros.config_clicks import ClicksConfig
+from depthlm_ros.config_diagnostics import DiagnosticsConfig
 from depthlm_ros.config_engine import EMBEDDED, EngineConfig
 from depthlm_ros.config_options import ConfigError, Section, checked, option
 
 __all__ = [
     "EMBEDDED",
     "CameraConfig",
+    "ClicksConfig",
     "ConfigError",
     "DepthLMConfig",
+    "DiagnosticsConfig",
     "EngineConfig",
     "LifecycleConfig",
     "ObstaclesConfig",
@@ -87,6 +91,26 @@ class StreamConfig(Section):
         5.0, "Nothing is published from a frame that is older than this.",
         unit="s", low=0.01, high=3600.0, live=True,
     )  # fmt: skip
+    max_ahead_s: float = option(
+        0.5,
+        "A frame whose stamp is further ahead of the node's clock is refused; a step of /clock is granted on top.",
+        unit="s", low=0.0, high=3600.0, live=True,
+    )  # fmt: skip
+    budget_s: float = option(
+        0.0,
+        "How long a frame may be asked before what is answered so far is published; 0 stops only at max_age_s.",
+        unit="s", low=0.0, high=3600.0, live=True,
+    )  # fmt: skip
+    budget_points: int = option(
+        0, "How many pixels of a frame are asked at most, the sampler's first; 0 asks all.",
+        low=0, high=1000000, live=True,
+    )  # fmt: skip
+    chunk_points: int = option(
+        32,
+        "Pixels that are asked at once; between two such chunks a service call has its turn. Fewer answer callers "
+        "sooner, more use the engine better.",
+        low=1, high=100000, live=True,
+    )  # fmt: skip
     stall_s: float = option(
         2.0, "Without a frame for this long the camera counts as stalled.",
         unit="s", low=0.1, high=3600.0, live=True,
@@ -107,9 +131,26 @@ class ObstaclesConfig(Section):
         0.3, "Less confident points are left out; points without a confidence are, too, unless it is 0.",
         low=0.0, high=1.0, live=True,
     )  # fmt: skip
+    target_frame: str = option(
+        "",
+        "Frame with z up (base_link, odom, ...) in which heights are looked at, through tf2; empty looks at none. "
+        "The points stay in the optical frame.",
+    )
+    min_height_m: float = option(
+        0.15, "With target_frame: lower points, such as the floor's, are left out.",
+        unit="m", low=-1e3, high=1e3, live=True,
+    )  # fmt: skip
+    max_height_m: float = option(
+        2.0, "With target_frame: higher points are left out.", unit="m", low=-1e3, high=1e3, live=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.min_height_m >= self.max_height_m:
+            raise ConfigError(
+                f"obstacles.min_height_m: expected less than obstacles.max_height_m ({self.max_height_m:g}), "
+                f"got {self.min_height_m:g}: no point could be an obstacle"
+            )
         if self.min_range_m >= self.max_range_m:
             raise ConfigError(
                 f"obstacles.min_range_m: expected less than obstacles.max_range_m ({self.max_range_m:g}), "
@@ -122,7 +163,14 @@ class LifecycleConfig(Section):
     """Who brings the node to active."""
 
     autostart: bool = option(
-        False, "Configure and activate at start, without a lifecycle manager or 'ros2 lifecycle set'."
+        False, "Configure and activate at start, without a lifecycle manager or 'ros2 lifecycle set'.",
+        at_start=True, left_open="Not set here: the launch files activate then, 'ros2 run' does not.",
+    )  # fmt: skip
+    bond: str = option(
+        "auto",
+        "Whether an active node gives a lifecycle manager signs of life, as Nav2's nodes do: 'auto' where the "
+        "package 'bond' is installed; 'required' fails to configure without it.",
+        choices=("auto", "required", "never"),
     )
 
 
@@ -135,6 +183,8 @@ class DepthLMConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     obstacles: ObstaclesConfig = field(default_factory=ObstaclesConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
+    clicks: ClicksConfig = field(default_factory=ClicksConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
 
 

@@ -33,8 +33,17 @@ class EngineConfig(Section):
     profile: str = option("", "Built-in checkpoint profile to use instead of the directory's depthlm.json.")
     device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
     dtype: str = option("float32", "Arithmetic of the model.", choices=("float32", "bfloat16", "float16"))
-    batch_size: int = option(32, "Queries that are answered at once.", low=1, high=4096)
+    batch_size: int = option(
+        32,
+        "The most queries that are answered at once; transformers reads fewer images at once on a CPU.",
+        low=1, high=4096,
+    )  # fmt: skip
     threads: int = option(0, "CPU threads of the model; 0 leaves the library's choice.", low=0, high=1024)
+    marker_reuse: bool = option(
+        False,
+        "transformers: whether only what is near the arrow is read anew for each query: quicker, and not exact "
+        "(docs/marker-reuse.md); Qwen2.5-VL checkpoints only.",
+    )
     base_urls: str = option(
         "http://127.0.0.1:8000",
         "openai: where the OpenAI-compatible servers listen, several separated by commas; all serve the same model.",

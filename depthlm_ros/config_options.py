@@ -24,6 +24,8 @@ def option(
     low: float | None = None,
     high: float | None = None,
     live: bool = False,
+    at_start: bool = False,
+    left_open: str = "",
 ) -> Any:
     """Declare one option of a configuration section.
 
@@ -34,7 +36,10 @@ def option(
         choices: The allowed values of a string.
         low: The smallest allowed number.
         high: The largest allowed number.
-        live: Whether a running node can change it.
+        live: Whether an active node can change it.
+        at_start: Whether it is read when the process starts and never again; others are read at ``configure``.
+        left_open: Where who starts the node decides what an unset option means: what each takes. A generated file
+            leaves such an option out, as a comment, since its default would decide for them.
     """
     metadata = {
         "description": description,
@@ -43,6 +48,8 @@ def option(
         "low": low,
         "high": high,
         "live": live,
+        "at_start": at_start,
+        "left_open": left_open,
     }
     return field(default=default, metadata=metadata)
 

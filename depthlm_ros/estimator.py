@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from depthlm_ros.answers import AnswerStatus, ParsedAnswer, calibrated, number_probability, parse_answer
+from depthlm_ros.answers import AnswerStatus, ParsedAnswer, number_probability, parse_answer
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.canonical import CanonicalError, CanonicalView
+from depthlm_ros.certainty import calibrated, relative_certainty
 from depthlm_ros.config import SamplingConfig
 from depthlm_ros.engines.base import Answer, EngineError, Finish, RgbImage, VlmEngine
 from depthlm_ros.geometry import SparseDepth, z_per_metre_of_range
@@ -86,7 +87,12 @@ class DepthEstimator:
         source = camera.rectify(image)
         rectified = time.monotonic()
         view = CanonicalView(
-            source, camera.fx, camera.fy, self.profile.canonical_focal_px, max_pixels=self._max_pixels
+            source,
+            camera.fx,
+            camera.fy,
+            self.profile.canonical_focal_px,
+            patch_grid_px=self.profile.patch_grid_px,
+            max_pixels=self._max_pixels,
         )
         seconds = {"rectify": rectified - started, "resize": time.monotonic() - rectified}
         return PreparedFrame(camera, source, view, self.profile, seconds)
@@ -134,6 +140,20 @@ class DepthEstimator:
         seconds = {**frame.seconds, "engine": time.monotonic() - started}
         return self._collect(frame, uv, asked, answers, seconds)
 
+    def unasked(self, frame: PreparedFrame, pixels: npt.ArrayLike, status: AnswerStatus) -> SparseDepth:
+        """Entries of pixels that are not asked for a reason of the caller's: NaN, with that status.
+
+        Args:
+            frame: The frame.
+            pixels: Source pixels as (u, v), shape (N, 2), none twice.
+            status: Why; a pixel that could not have been asked is ``UNDRAWABLE`` all the same.
+        """
+        uv = unique_pixels(pixels)
+        asked = frame.askable(uv) if len(uv) else np.zeros(0, dtype=np.bool_)
+        nothing = self._collect(frame, uv, np.zeros(len(uv), dtype=np.bool_), [], dict(frame.seconds))
+        nothing.status[asked] = status
+        return nothing
+
     def _collect(
         self,
         frame: PreparedFrame,
@@ -142,13 +162,14 @@ class DepthEstimator:
         answers: list[Answer],
         seconds: dict[str, float],
     ) -> SparseDepth:
-        depth, sigma, confidence = (np.full(len(uv), np.nan, dtype=np.float32) for _ in range(3))
+        depth, sigma, confidence, certainty = (np.full(len(uv), np.nan, dtype=np.float32) for _ in range(4))
         status = np.full(len(uv), AnswerStatus.UNDRAWABLE, dtype=np.uint8)
         for index, answer in zip(np.flatnonzero(asked), answers, strict=True):
             parsed: ParsedAnswer = parse_answer(answer, self.profile)
             status[index], depth[index] = parsed.status, parsed.metres
-            probability = number_probability(answer, parsed)
-            confidence[index], sigma[index] = calibrated(probability, parsed.metres, self.profile.calibration)
+            scored = number_probability(answer, parsed), parsed.metres, parsed.step_m
+            certainty[index] = relative_certainty(*scored)
+            confidence[index], sigma[index] = calibrated(*scored, self.profile.calibration)
         if self.profile.depth_convention == "range":
             cosine = z_per_metre_of_range(uv, frame.camera).astype(np.float32)
             depth *= cosine
@@ -160,6 +181,7 @@ class DepthEstimator:
             depth=depth,
             sigma=sigma,
             confidence=confidence,
+            certainty=certainty,
             status=status,
             rgb=frame.source[rows, columns],
             camera=frame.camera,

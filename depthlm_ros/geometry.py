@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -13,6 +14,9 @@ from depthlm_ros.answers import AnswerStatus
 from depthlm_ros.camera import PinholeCamera
 
 Floats = npt.NDArray[np.float32]
+
+_COLUMNS = ("pixels", "depth", "sigma", "confidence", "certainty", "status", "rgb")
+"""What of :class:`SparseDepth` has one entry per pixel."""
 
 
 class Pinhole(Protocol):
@@ -55,6 +59,8 @@ class SparseDepth:
         model: Name of what answered.
         seconds: Time spent per stage.
         error: What the engine said about the first query that it failed on (``ENGINE_ERROR``); else empty.
+        certainty: What a calibration is fitted on (:func:`~depthlm_ros.certainty.relative_certainty`), shape (N,),
+            float32; NaN where unknown, and everywhere where it is not given.
     """
 
     pixels: npt.NDArray[np.int64]
@@ -67,6 +73,11 @@ class SparseDepth:
     model: str
     seconds: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    certainty: Floats = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+
+    def __post_init__(self) -> None:
+        if not len(self.certainty):
+            object.__setattr__(self, "certainty", np.full(len(self.pixels), np.nan, dtype=np.float32))
 
     @property
     def answered(self) -> npt.NDArray[np.bool_]:
@@ -96,8 +107,21 @@ class SparseDepth:
         where = {(u, v): i for i, (u, v) in enumerate(self.pixels.tolist())}
         wanted = np.asarray(pixels).reshape(-1, 2).astype(np.int64).tolist()
         entries = np.array([where[u, v] for u, v in wanted], dtype=np.int64)
-        names = ("pixels", "depth", "sigma", "confidence", "status", "rgb")
-        return replace(self, **{name: getattr(self, name)[entries] for name in names})
+        return replace(self, **{name: getattr(self, name)[entries] for name in _COLUMNS})
+
+    @staticmethod
+    def joined(parts: Sequence[SparseDepth]) -> SparseDepth:
+        """One frame's answers from those of its parts, in their order.
+
+        Args:
+            parts: At least one, all of the same frame, no pixel twice. Their seconds in the engine are added; the
+                frame's other stages are the same in all.
+        """
+        together = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+        engine_s = sum(part.seconds.get("engine", 0.0) for part in parts)
+        seconds = {**parts[0].seconds, "engine": engine_s}
+        error = next((part.error for part in parts if part.error), "")
+        return replace(parts[0], **together, seconds=seconds, error=error)
 
     def points(self) -> Floats:
         """The pixels in the optical frame (x right, y down, z forward; REP 103), shape (N, 3), metres."""
@@ -193,3 +217,21 @@ def within_range(sparse: SparseDepth, min_range_m: float, max_range_m: float) ->
     """
     distance = np.linalg.norm(sparse.points(), axis=1)
     return np.asarray((distance >= min_range_m) & (distance <= max_range_m), dtype=np.bool_)
+
+
+def within_height(
+    sparse: SparseDepth, pose: npt.NDArray[np.float64], min_height_m: float, max_height_m: float
+) -> npt.NDArray[np.bool_]:
+    """Which points lie between two heights of another frame, whose z axis points up (REP 103), in metres.
+
+    Args:
+        sparse: The points.
+        pose: Of the optical frame in that frame, homogeneous, shape (4, 4).
+        min_height_m: The least height.
+        max_height_m: The greatest height.
+
+    Returns:
+        Booleans of shape (N,); false without an answer.
+    """
+    height = sparse.points().astype(np.float64) @ pose[2, :3] + pose[2, 3]
+    return np.asarray((height >= min_height_m) & (height <= max_height_m), dtype=np.bool_)

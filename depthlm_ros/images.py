@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from depthlm_ros.engines.base import RgbImage
+from depthlm_ros.files import what_came
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,14 +86,19 @@ def _decode(
             return _to_rgb(name, image)
     except ImageError:
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: there is no such file") from error
-    except UnidentifiedImageError as error:
-        known = f"{', '.join(formats[:-1])} or {formats[-1]}"
-        raise ImageError(f"{name}: cannot be read as an image: expected {known}") from error
     except Exception as error:
         # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, struct.error, ...
-        raise ImageError(f"{name}: cannot be read as an image: {error}") from error
+        known = f"{', '.join(formats[:-1])} or {formats[-1]}"
+        raise ImageError(f"{name}: expected an image as {known}, but {_what_came(source, error)}") from error
+
+
+def _what_came(source: Path | IO[bytes], error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return what_came(error)
+    what = "it is none" if isinstance(error, UnidentifiedImageError) else f"it cannot be decoded ({error})"
+    return (
+        f"{what}: {'name an image, or save it anew' if isinstance(source, Path) else 'check what sends it'}"
+    )
 
 
 def _check(name: str, image: Image.Image, max_megapixels: float) -> None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from depthlm_ros.files import what_came
 from depthlm_ros.spatial.tasks import SpatialTask
 
 PROFILE_FILE = "depthlm.json"
+PROBABILITY, RELATIVE = "probability", "relative"
 
 DEPTHLM_QUESTION = (
     "Given this image, how far is the point pointed by the red arrow from the camera? "
@@ -57,21 +59,22 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Piecewise-linear maps from the probability of the number's tokens to what it means.
-
-    Fitted on held-out scenes when the checkpoint was made. The first knots' ``raw`` must increase.
+    """Piecewise-linear maps from a score of the number's tokens to what it means, fitted on held-out scenes.
 
     Attributes:
-        raw: Probabilities of the number's tokens, in [0, 1], strictly increasing.
+        raw: Scores, 0 or more, strictly increasing.
         confidence: Share of answers within 25 % of the truth at each ``raw``, in [0, 1].
         relative_sigma: 1-sigma error as a share of the answered depth at each ``raw``.
         fitted_on: What it was fitted on, in words.
+        score: What ``raw`` is: ``relative`` (:func:`~depthlm_ros.certainty.relative_certainty`), or ``probability``
+            of the number's tokens, in [0, 1], as in files of before this key.
     """
 
     raw: tuple[float, ...]
     confidence: tuple[float, ...]
     relative_sigma: tuple[float, ...]
     fitted_on: str = ""
+    score: str = PROBABILITY
 
     def __post_init__(self) -> None:
         for name in ("raw", "confidence", "relative_sigma"):
@@ -87,8 +90,17 @@ class Calibration:
             )
         if any(b <= a for a, b in zip(self.raw, self.raw[1:], strict=False)):
             raise ProfileError(f"calibration: raw must increase strictly; got {list(self.raw)}")
-        if not all(0.0 <= x <= 1.0 for x in (*self.raw, *self.confidence)):
-            raise ProfileError("calibration: raw and confidence must lie in [0, 1]")
+        if self.score not in (PROBABILITY, RELATIVE):
+            raise ProfileError(
+                f"calibration: score: expected '{RELATIVE}' or '{PROBABILITY}', got {self.score!r}"
+            )
+        most = 1.0 if self.score == PROBABILITY else math.inf
+        if not all(0.0 <= x <= most and math.isfinite(x) for x in self.raw):
+            raise ProfileError(
+                f"calibration: raw must lie in [0, {most:g}] and be finite; got {list(self.raw)}"
+            )
+        if not all(0.0 <= x <= 1.0 for x in self.confidence):
+            raise ProfileError(f"calibration: confidence must lie in [0, 1]; got {list(self.confidence)}")
         if not all(math.isfinite(x) and x >= 0.0 for x in self.relative_sigma):
             raise ProfileError("calibration: relative_sigma must be finite and not negative")
 
@@ -100,6 +112,10 @@ class CheckpointProfile:
     Attributes:
         name: What the checkpoint is called in messages.
         canonical_focal_px: Focal length in pixels to which every image is resized.
+        patch_grid_px: Side in pixels of the squares of which the model sees whole ones (patch size times merged
+            patches: 28 for Qwen2.5-VL, 32 for Qwen3-VL, 16 for Pixtral). The canonical view is filled up to whole
+            squares, black at the right and at the bottom, so that the model's image processor does not resize it a
+            second time. 0 adds nothing: the released checkpoints were trained with the second resize.
         pixel_reference: ``marker`` (red arrow) or ``text`` (coordinates in the question).
         coordinate_steps: With ``text``, the number of steps into which the coordinates divide each side of the
             image; the question's words must say the same.
@@ -121,6 +137,7 @@ class CheckpointProfile:
 
     name: str
     canonical_focal_px: float
+    patch_grid_px: int = 0
     pixel_reference: str = "marker"
     coordinate_steps: int = 2000
     image_first: bool = True
@@ -153,6 +170,8 @@ class CheckpointProfile:
         for name, allowed in (("pixel_reference", ("marker", "text")), ("depth_convention", ("z", "range"))):
             if getattr(self, name) not in allowed:
                 raise ProfileError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        if type(self.patch_grid_px) is not int or not 0 <= self.patch_grid_px <= 1024:
+            raise ProfileError(f"patch_grid_px: expected 0 to 1024 pixels, got {self.patch_grid_px!r}")
         if type(self.max_new_tokens) is not int or not 1 <= self.max_new_tokens <= 4096:
             raise ProfileError(f"max_new_tokens: expected 1 to 4096, got {self.max_new_tokens!r}")
         if type(self.coordinate_steps) is not int or not 2 <= self.coordinate_steps <= 1_000_000:
@@ -245,7 +264,9 @@ def load_profile(checkpoint: Path, name: str = "") -> CheckpointProfile:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ProfileError(f"{path} cannot be read as JSON: {error}") from error
+        raise ProfileError(
+            f"{path}: expected a checkpoint profile as JSON, but {what_came(error)}"
+        ) from error
     if not isinstance(record, dict):
         raise ProfileError(f"{path}: expected a JSON object, got {type(record).__name__}")
     try:

@@ -40,6 +40,24 @@ def drawable(xy: npt.ArrayLike, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     return fits
 
 
+def why_undrawable(pixel: tuple[int, int], size: tuple[int, int], visible: bool) -> str:
+    """Why a pixel that cannot be asked cannot be, and what to do.
+
+    Args:
+        pixel: The source pixel (u, v).
+        size: The source image's (width, height) in pixels.
+        visible: Whether the source image shows anything there, see :meth:`~depthlm_ros.camera.PinholeCamera.visible`.
+    """
+    (u, v), (width, height) = pixel, size
+    if not (0 <= u < width and 0 <= v < height):
+        why = f"it lies outside of the image of {width}x{height}: name one from (0, 0) to ({width - 1}, {height - 1})"
+    elif not visible:
+        why = "it lies in the black border that undistortion left: name one where the rectified image shows something"
+    else:
+        why = f"there is no room for the arrow: name one {MARKER_MARGIN} pixels of the canonical view from its border"
+    return f"pixel ({u}, {v}) cannot be asked: {why}"
+
+
 def marker_paint(x: int, y: int) -> Paint:
     """The arrow that points at canonical pixel (x, y), as pixels to paint.
 

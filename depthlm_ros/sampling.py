@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -22,7 +23,9 @@ Region = tuple[int, int, int, int]
 
 
 def grid_pixels(columns: int, rows: int, region: Region, askable: Askable) -> Pixels:
-    """A regular grid over the askable part of a region, row by row from the bottom (nearest first).
+    """A regular grid over the askable part of a region, coarse to fine, beginning at the bottom (nearest first).
+
+    However early a budget ends, what was asked covers the region evenly: see :func:`coarse_to_fine`.
 
     Args:
         columns: Points across.
@@ -39,7 +42,30 @@ def grid_pixels(columns: int, rows: int, region: Region, askable: Askable) -> Pi
         return np.empty((0, 2), dtype=np.int64)
     u = np.rint(u0 + (np.arange(columns) + 0.5) * (u1 - u0) / columns)
     v = np.rint(v0 + (np.arange(rows) + 0.5) * (v1 - v0) / rows)[::-1]
-    return given_pixels(np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2), askable)
+    cells = coarse_to_fine(columns, rows)
+    return given_pixels(np.stack([u[cells[:, 0]], v[cells[:, 1]]], axis=-1), askable)
+
+
+@lru_cache(maxsize=8)
+def coarse_to_fine(columns: int, rows: int) -> Pixels:
+    """The cells of a grid in an order of which every beginning is spread evenly over the grid.
+
+    It is the order in which ordered dithering fills an area with dots (B. E. Bayer, "An optimum method for two-level
+    rendition of continuous-tone pictures", 1973), cut to the grid's size.
+
+    Returns:
+        Every cell as (column, row) once, shape (columns * rows, 2), the middle of row 0 first; not to be written to.
+    """
+    side_bits = max(columns - 1, rows - 1, 1).bit_length()
+    column, row = (axis.ravel() for axis in np.meshgrid(np.arange(columns), np.arange(rows)))
+    # The pattern repeats, so that it may begin anywhere: here in the middle of row 0.
+    x, y = (column - columns // 2) % (1 << side_bits), row
+    rank = np.zeros(columns * rows, dtype=np.int64)
+    for bit in range(side_bits):
+        rank = rank << 2 | ((x ^ y) >> bit & 1) << 1 | x >> bit & 1
+    cells = np.stack([column, row], axis=-1)[np.argsort(rank)]
+    cells.flags.writeable = False
+    return cells
 
 
 def gradient_pixels(

@@ -217,19 +217,8 @@ class Setup:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         generated = self.site / "depthlm_ros"
         shutil.rmtree(generated, ignore_errors=True)
-        configure = [
-            *(cmake, "-S", str(ROOT), "-B", str(build)),
-            f"-DCMAKE_INSTALL_PREFIX={self.venv}",
-            f"-DPython3_EXECUTABLE={self.python}",
-            f"-DPYTHON_EXECUTABLE={self.python}",
-            f"-DPYTHON_INSTALL_DIR={self.site.relative_to(self.venv)}",
-            "-DCMAKE_BUILD_TYPE=Release",
-            "-DDEPTHLM_MESSAGES_ONLY=ON",
-            "-DBUILD_TESTING=OFF",
-        ]
-        tools.run_logged(configure, log, self.env)
-        jobs = str(os.cpu_count() or 1)
-        tools.run_logged([cmake, "--build", str(build), "--target", "install", "-j", jobs], log, self.env)
+        options = [f"-DPYTHON_INSTALL_DIR={self.site.relative_to(self.venv)}", "-DDEPTHLM_MESSAGES_ONLY=ON"]
+        tools.build_messages(cmake, ROOT, build, self.venv, self.python, options, log, self.env)
         # Without its (empty) __init__.py this directory does not hide the checkout's package, whose own
         # __init__.py then finds `msg` and `srv` here.
         (generated / "__init__.py").unlink()

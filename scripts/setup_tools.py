@@ -276,6 +276,42 @@ def relocate_cmake_files(prefix: Path, python_include: str, numpy_include: str) 
     return changed
 
 
+def build_messages(
+    cmake: str,
+    source: Path,
+    build: Path,
+    prefix: Path,
+    python: str,
+    options: list[str],
+    log: Path,
+    env: dict[str, str],
+) -> None:
+    """Builds and installs a package of messages.
+
+    Args:
+        cmake: The program.
+        source: Where its CMakeLists.txt is.
+        build: Where it is built.
+        prefix: Where it is installed.
+        python: The interpreter that it is for.
+        options: More of CMake's, the directory of the Python modules (``PYTHON_INSTALL_DIR``) among them.
+        log: What the commands print goes to its end.
+        env: The whole environment.
+    """
+    configure = [
+        *(cmake, "-S", str(source), "-B", str(build)),
+        f"-DCMAKE_INSTALL_PREFIX={prefix}",
+        f"-DPython3_EXECUTABLE={python}",
+        f"-DPYTHON_EXECUTABLE={python}",
+        "-DCMAKE_BUILD_TYPE=Release",
+        "-DBUILD_TESTING=OFF",
+        *options,
+    ]
+    run_logged(configure, log, env)
+    jobs = str(os.cpu_count() or 1)
+    run_logged([cmake, "--build", str(build), "--target", "install", "-j", jobs], log, env)
+
+
 def clean_environment() -> dict[str, str]:
     """The environment for child processes: without the traces of another virtual environment."""
     dropped = ("VIRTUAL_ENV", "PYTHONHOME", "PIP_REQUIRE_VIRTUALENV", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")

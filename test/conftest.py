@@ -12,6 +12,23 @@ from shared_data import GOLDEN, shared_file
 settings.register_profile("busy", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("busy")
 
+_COUNT_PROCESSES = ("test_worker_process", "test_worker_process_messages", "test_trtllm_engine")
+_ELSEWHERE = ("test_bond", "test_fuzz", "test_fuzz_node")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where pytest-xdist runs the tests in several processes, a file's stay together, and those of real nodes in one.
+
+    Nodes are not to wait for each other's cores, and what counts the workers' processes must not see those of others.
+    The two longest go elsewhere: the fuzzed node, whose frames come one after the other at any speed, and bonds,
+    which wait most of the time.
+    """
+    for item in items:
+        name, node = item.path.stem, item.path.parent.name in ("ros", "launch")
+        one = name in _COUNT_PROCESSES or (node and name not in _ELSEWHERE)
+        item.add_marker(pytest.mark.xdist_group("nodes" if one else name))
+
 
 @pytest.fixture
 def shared() -> Callable[..., Path]:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depthlm_ros.answers import AnswerStatus, ParsedAnswer, calibrated, number_probability, parse_answer
+from depthlm_ros.answers import AnswerStatus, ParsedAnswer, number_probability, parse_answer
 from depthlm_ros.engines.base import Answer, Finish, Token
-from depthlm_ros.profile import BUILT_IN_PROFILES, Calibration
+from depthlm_ros.profile import BUILT_IN_PROFILES
 
 PROFILE = BUILT_IN_PROFILES["depthlm-7b"]
 S = AnswerStatus
@@ -30,10 +30,10 @@ def read(text: str, finish: Finish = Finish.STOP, prefix: str | None = None) -> 
 def test_the_statuses_have_the_numbers_of_the_message():
     names = (
         "OK UNDRAWABLE NO_NUMBER SEVERAL_NUMBERS NOT_POSITIVE NOT_FINITE OUT_OF_RANGE TRUNCATED DEADLINE "
-        "ENGINE_ERROR BAD_FORMAT"
+        "ENGINE_ERROR BAD_FORMAT OVER_BUDGET"
     )
     assert [s.name for s in sorted(S)] == names.split()
-    assert [int(s) for s in sorted(S)] == list(range(11))
+    assert [int(s) for s in sorted(S)] == list(range(12))
 
 
 @pytest.mark.parametrize(
@@ -373,27 +373,28 @@ def test_a_probability_stays_within_zero_and_one():
     assert probability(tokens((" 2.42", 0.0))) == 0.0
 
 
-CALIBRATION = Calibration((0.2, 0.6, 0.8), (0.1, 0.5, 0.9), (0.4, 0.2, 0.1))
-
-
 @pytest.mark.parametrize(
-    ("raw", "confidence", "relative"),
+    ("text", "step_m"),
     [
-        (0.2, 0.1, 0.4),
-        (0.4, 0.3, 0.3),  # half way along the first piece
-        (0.65, 0.6, 0.175),  # a quarter along the second
-        (0.0, 0.1, 0.4),  # before the first knot and after the last one nothing is extrapolated
-        (1.0, 0.9, 0.1),
+        (" 2.42 meters", 0.01),
+        (" 2.4 meters", 0.1),
+        (" 2.400 meters", 0.001),
+        (" 3 meters", 1.0),
+        (" 3. meters", 1.0),
+        (" 20 meters", 1.0),
+        (" 1,000 m", 1.0),
+        (" 242 cm", 0.01),
+        (" 2.4e1 m", 1.0),
+        (" 250e-2 m", 0.01),
+        (" 0.5 km", 100.0),
     ],
 )
-def test_the_calibration_is_piecewise_linear(raw, confidence, relative):
-    got = calibrated(raw, 3.0, CALIBRATION)
-    assert got == (pytest.approx(confidence), pytest.approx(3.0 * relative))
+def test_the_last_written_digit_says_how_fine_the_number_is(text, step_m):
+    assert read(text).step_m == pytest.approx(step_m)
 
 
-@pytest.mark.parametrize(
-    ("raw", "metres", "calibration"),
-    [(0.5, 2.0, None), (math.nan, 2.0, CALIBRATION), (0.5, math.nan, CALIBRATION)],
-)
-def test_nothing_is_claimed_where_there_is_nothing_to_derive_it_from(raw, metres, calibration):
-    assert np.isnan(calibrated(raw, metres, calibration)).all()
+def test_no_step_is_finer_than_what_float32_tells_apart():
+    step = read(f" 2.{'0' * 5000} meters").step_m
+    assert np.float32(2.0) + np.float32(step) > np.float32(2.0)
+    assert step < 1e-6
+    assert math.isnan(read(" far").step_m)

@@ -67,6 +67,12 @@ def test_the_core_imports_no_ros(path):
     assert not {module for module in modules if is_ros(module)}
 
 
+@pytest.mark.parametrize("file", ["launch_arguments.py", "exits.py"])
+def test_what_the_launch_files_decide_can_be_tested_without_launch(file):
+    modules = set(imports(ast.parse((PACKAGE / "ros" / file).read_text(encoding="utf-8"))))
+    assert not {module for module in modules if is_ros(module) or module.startswith("depthlm_ros.ros")}
+
+
 @pytest.mark.parametrize("path", CORE, ids=name)
 def test_the_core_does_not_lean_on_the_ros_part_when_it_is_loaded(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))

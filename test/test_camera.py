@@ -233,3 +233,24 @@ def test_a_camera_of_four_numbers():
     assert cam.rectify(image) is image
     with pytest.raises(CameraError, match="fx"):
         PinholeCamera.from_intrinsics(0.0, 510.0, 319.5, 239.5, 640, 480)
+
+
+@pytest.mark.parametrize(
+    ("model", "d"),
+    [("plumb_bob", [-0.2, 0.05, 0.001, -0.001, 0.0]), ("equidistant", [0.02, -0.01, 0.003, 0.0])],
+)
+def test_a_raw_pixel_is_found_in_the_rectified_image_where_its_colour_goes(model, d):
+    k = np.array([[200.0, 0.0, 159.5], [0.0, 200.0, 119.5], [0.0, 0.0, 1.0]])
+    camera = PinholeCamera(320, 240, k, np.array(d), model, np.eye(3), np.hstack([k, np.zeros((3, 1))]))
+    raw = np.zeros((240, 320, 3), np.uint8)
+    raw[58:63, 68:73] = 255  # around (70, 60)
+    v, u = np.nonzero(camera.rectify(raw)[..., 0])
+    found = camera.rectified_pixels([[70.0, 60.0], [159.5, 119.5]])
+    assert np.hypot(*(found[0] - (u.mean(), v.mean()))) < 0.5
+    assert np.hypot(*(found[0] - (70.0, 60.0))) > 2.0
+    np.testing.assert_allclose(found[1], [159.5, 119.5], atol=1.0 if model == "plumb_bob" else 1e-6)
+
+
+def test_pixels_of_an_undistorted_image_stay_where_they_are():
+    camera = PinholeCamera.from_intrinsics(200.0, 200.0, 159.5, 119.5, 320, 240)
+    np.testing.assert_array_equal(camera.rectified_pixels([[3.0, 4.0]]), [[3.0, 4.0]])

@@ -218,8 +218,8 @@ def test_rectified_is_passed_on(write):
     [
         ("", "expected a camera calibration"),
         ("- 1\n- 2\n", "expected a camera calibration, got list"),
-        ("k: [1, 2\n", "cannot be read as YAML"),
-        (b"\xff\xfe\x00\x80", "cannot be read as YAML"),
+        ("k: [1, 2\n", "expected a camera calibration as YAML, but"),
+        (b"\xff\xfe\x00\x80", "expected a camera calibration as YAML, but"),
         ("width: 640\nheight: 480\n", "lacks 'k'"),
         (CALIBRATION.replace("image_width: 640", ""), "lacks 'image_width'"),
         (CALIBRATION.replace("437.34", "oops"), "camera.yaml"),

@@ -33,14 +33,37 @@ def test_help_comes_without_heavy_libraries():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("mark", "estimate", "eval", "card", "render", "demo", "config"):
+    for command in ("mark", "estimate", "eval", "card", "render", "bench", "demo", "config"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["mark", "estimate", "eval", "card", "render", "demo", "config"])
+@pytest.mark.parametrize("command", ["mark", "estimate", "eval", "card", "render", "bench", "demo", "config"])
 def test_every_command_has_help(command):
     result = run(command, "--help")
     assert result.exit_code == 0, result.output
+
+
+def options_of(*names):
+    """{flag: (type, default, help)} of a command."""
+    command = typer.main.get_command(app)
+    for name in names:
+        command = command.commands[name]
+    return {
+        flag: (p.type.name, p.default, p.help) for p in command.params for flag in p.opts if flag[:2] == "--"
+    }
+
+
+def test_commands_that_share_options_share_them_whole():
+    model = {"--engine", "--checkpoint", "--profile", "--device", "--dtype", "--config", "--set"}
+    camera = {"--camera-info", "--fx", "--fy", "--cx", "--cy"}
+    first = options_of("estimate")
+    assert model | camera <= first.keys()
+    others = (("eval",), ("calibrate",), ("ask-eval",), ("engine", "check"))
+    for name, shared in [(("ask",), model | camera), *((name, model) for name in others)]:
+        other = options_of(*name)
+        assert {flag: other[flag] for flag in shared} == {flag: first[flag] for flag in shared}
+    assert all(first[flag][1] is None for flag in camera | model)
+    assert "[default: 'transformers']" in first["--engine"][2]
 
 
 def test_config_prints_every_option_and_reads_back(tmp_path):
@@ -49,8 +72,9 @@ def test_config_prints_every_option_and_reads_back(tmp_path):
     path = tmp_path / "depthlm.yaml"
     path.write_text(result.stdout)
     assert load_config(path) == DepthLMConfig()
-    for name, _ in options():
-        assert f"      {name.split('.')[1]}: " in result.stdout
+    for name, spec in options():
+        left_open = "# " if spec.metadata["left_open"] else ""
+        assert f"      {left_open}{name.split('.')[1]}: " in result.stdout
 
 
 def test_config_yaml_of_other_values_reads_back(tmp_path):

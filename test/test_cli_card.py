@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from depthlm_ros.cli import app
 from depthlm_ros.config import EngineConfig
 from depthlm_ros.engines.fake import FakeEngine
-from depthlm_ros.evaluation.card_checkpoint import how_it_was_made, how_to_ask
+from depthlm_ros.evaluation.card_checkpoint import how_it_was_made, how_to_ask, what_it_is
 from depthlm_ros.evaluation.card_files import Checkpoint
-from depthlm_ros.evaluation.provenance import made_by, weights_digest
+from depthlm_ros.evaluation.card_spatial import spatial_section
+from depthlm_ros.evaluation.provenance import made_by, profile_origin, weights_digest
 from depthlm_ros.profile import TEXT_QUESTION, CheckpointProfile
 
 STAGE = {"dense_weight": 1.0, "pointing_weight": 0.2, "pointed_weight": 0.3, "frozen_share": 0.35}
@@ -105,7 +106,7 @@ def test_a_card_says_what_the_files_say(tmp_path, checkpoint, measured):
     for out in measured:
         record = json.loads((out / "metrics.json").read_text())
         assert record["made_by"]["command"] in text
-        for digest in record["made_by"]["data_sha256"].values():
+        for digest in record["made_by"]["labels_sha256"].values():
             assert digest in text
     single = json.loads((measured[0] / "metrics.json").read_text())
     low, high = single["delta1_interval95"]
@@ -164,9 +165,39 @@ def test_figures_of_other_weights_are_refused(tmp_path, checkpoint, measured):
     assert not (tmp_path / "card.md").exists()
 
 
+def test_figures_of_another_profile_are_refused_and_of_an_unknown_one_named(tmp_path, checkpoint, measured):
+    common = ["--out", tmp_path / "card.md", "--checkpoint", checkpoint]
+    digest = hashlib.sha256((checkpoint / "depthlm.json").read_bytes()).hexdigest()
+    path = measured[0] / "metrics.json"
+    record = json.loads(path.read_text())
+    assert record["made_by"]["profile"] == {"sha256": digest}
+    assert profile_origin(checkpoint, "depthlm-3b") == {"built_in": "depthlm-3b"}
+    assert run("card", measured[0], *common).exit_code == 0
+    assert "is not known" not in (tmp_path / "card.md").read_text()
+    changed = CheckpointProfile("small", 123.0, max_new_tokens=40, spatial_tasks=("two_point_distance",))
+    (checkpoint / "depthlm.json").write_text(json.dumps(asdict(changed)))
+    refused = run("card", measured[0], *common)
+    assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
+    assert f"another checkpoint profile (depthlm.json with sha256 {digest[:12]})" in refused.output
+    named = run("card", measured[0], *common, "--profile", "depthlm-3b")
+    assert "the built-in depthlm-3b" in named.output
+    del record["made_by"]["profile"]
+    path.write_text(json.dumps(record))
+    old = run("card", measured[0], *common)
+    assert old.exit_code == 0, old.output
+    assert (
+        f"is not known, and may not be that of the checkpoint now: `{path}`."
+        in (tmp_path / "card.md").read_text()
+    )
+
+
 def test_spatial_answers_stand_beside_each_other(tmp_path, checkpoint, measured):
     profile = CheckpointProfile("small", 123.0, max_new_tokens=40, spatial_tasks=("two_point_distance",))
     (checkpoint / "depthlm.json").write_text(json.dumps(asdict(profile)))
+    # Measured anew by this profile: its digest is what the eval would write.
+    metrics = json.loads((measured[0] / "metrics.json").read_text())
+    metrics["made_by"]["profile"] = profile_origin(checkpoint)
+    (measured[0] / "metrics.json").write_text(json.dumps(metrics))
     common = ["--checkpoint", checkpoint]
     tasks = ["--task", "two_point_distance", "--task", "camera_motion"]
     asked = run("ask-eval", *common, "--out", measured[0], "--samples", 2, *tasks)
@@ -185,6 +216,61 @@ def test_spatial_answers_stand_beside_each_other(tmp_path, checkpoint, measured)
     alone = run("card", measured[0], "--out", tmp_path / "alone.md", *common)
     assert alone.exit_code == 2
     assert "needs a run of `depthlm eval`" in alone.output
+
+
+SHARE = {
+    "n": 100,
+    "answered": 1.0,
+    "median_relative_error": 0.3,
+    "median_relative_error_interval95": [0.2, 0.4],
+}
+
+
+def share(low, middle, high):
+    return {**SHARE, "within_25": middle, "within_25_interval95": [low, high]}
+
+
+def moved(low, middle, high):
+    turn = {"median_rotation_error_deg": 1.0, "median_rotation_error_deg_interval95": [0.5, 2.0]}
+    metres = {"median_translation_error_m": middle, "median_translation_error_m_interval95": [low, high]}
+    return {**share(0.0, 0.1, 0.2), **metres, **turn}
+
+
+def test_a_predictor_without_eyes_that_is_better_is_said_to_be():
+    blind = {"best_constant": share(0.27, 0.36, 0.46)}
+    still = {"no_motion": moved(0.37, 0.44, 0.56)}
+    tasks = {
+        "speed": {"direct": share(0.20, 0.29, 0.38), "derived": share(0.69, 0.77, 0.85), "trivial": blind},
+        "time": {"direct": share(0.11, 0.18, 0.26), "trivial": blind},
+        "camera_motion": {
+            "direct": {**moved(0.60, 0.70, 0.80), **still},
+            "derived": {**moved(0.03, 0.05, 0.08), **still},
+            "trivial": still,
+        },
+    }
+    run = {"domain": "robot", "seed": 1, "made_by": {"command": "c", "version": "1"}, "tasks": tasks}
+    plainly = [line for line in spatial_section(run).splitlines() if line.startswith("- ")]
+    assert plainly == [
+        "- direct answers to speed are **not shown to be better than** `best_constant` (share within 25 %).",
+        "- direct answers to time are **worse than** `best_constant` (share within 25 %).",
+        "- direct answers to camera_motion are **worse than** `no_motion` (translation error).",
+    ]
+
+
+def test_the_card_tells_what_is_answered_directly_from_what_was_trained(tmp_path):
+    def said(**profile):
+        checkpoint = Checkpoint(tmp_path, CheckpointProfile("small", 9.0, **profile), "", "", TRAINING)
+        return what_it_is(checkpoint)
+
+    none = said()
+    assert "answers directly, in words: none: all follow from its depths by geometry" in none
+    assert "Its training asked principal_axis_distance, two_point_distance, speed, time too" in none
+    assert "camera_motion" not in none
+    some = said(spatial_tasks=("speed",), max_new_tokens=40)
+    assert "directly, in words: speed; answers to others follow" in some
+    assert "asked principal_axis_distance, two_point_distance, time too" in some
+    unknown = what_it_is(Checkpoint(tmp_path, CheckpointProfile("small", 9.0), "", "", None))
+    assert "training asked" not in unknown
 
 
 def made(tmp_path, profile=None, **text):
@@ -206,6 +292,7 @@ def test_the_departure_says_which_losses_go_on_beside_the_text(tmp_path):
     )
     assert "stage 2 is not text supervision alone" in second
     assert "dense labels among them" in second
+    assert "rendered straight at the canonical focal length, one ray a pixel" in second
     assert "Of the batches 20% ask for the spatial tasks about points." in second
     sparse = made(tmp_path, dense_weight=0.0)
     assert "dense labels among them" not in sparse
@@ -213,6 +300,18 @@ def test_the_departure_says_which_losses_go_on_beside_the_text(tmp_path):
     for off in ({"dense_weight": 0.0, "pointing_weight": 0.0, "pointed_weight": 0.0}, {"frozen_share": 1.0}):
         assert "The losses of stage 1 are off." in made(tmp_path, **off)
         assert "nothing but text and sparse labels" in made(tmp_path, **off)
+
+
+def test_the_card_names_what_a_run_started_from_and_whose_medians_it_learnt(tmp_path):
+    assert "from nothing" in made(tmp_path)
+    assert "median" not in made(tmp_path)
+    halved = made(tmp_path, median_share=0.5)
+    assert "In 50% of the depth answers the number is the median that the tower itself reads there." in halved
+    assert "the tower's own reading in place of the label" in halved
+    base = {"sha256": "abc123", "wall_minutes": {"vision": 48.0, "text": 20.0}, "recipe": {}, "base": None}
+    profile = CheckpointProfile("small", 9.0)
+    text = how_it_was_made(Checkpoint(tmp_path, profile, "", "", {**TRAINING, "base": base}))
+    assert "from the weights of an earlier run of 48 and 20 min (sha256 `abc123`)" in text
 
 
 def test_a_checkpoint_asked_by_coordinates_has_no_arrow(tmp_path):

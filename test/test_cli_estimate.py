@@ -95,6 +95,54 @@ def test_a_calibration_file_tells_raw_from_rectified(photo, checkpoint, tmp_path
     assert (np.asarray(Image.open(tmp_path / "raw" / "overlay.png"))[:10] != source[:10]).any()
 
 
+OUTSIDE = (
+    "pixel (64, 3) cannot be asked: it lies outside of the image of 64x48: name one from (0, 0) to (63, 47)"
+)
+BLACK = "pixel (6, 6) cannot be asked: it lies in the black border that undistortion left: name one where"
+NO_ROOM = (
+    "pixel (1, 24) cannot be asked: there is no room for the arrow: name one 5 pixels of the canonical view"
+)
+
+
+def test_why_a_pixel_is_undrawable_is_said_in_the_same_words_everywhere(photo, checkpoint, tmp_path):
+    zoomed_out = {
+        "width": 64, "height": 48, "distortion_model": "plumb_bob", "d": [0.0] * 5,
+        "k": [60, 0, 32, 0, 60, 24, 0, 0, 1], "p": [30, 0, 32, 0, 0, 30, 24, 0, 0, 0, 1, 0],
+    }  # fmt: skip
+    (tmp_path / "info.yaml").write_text(yaml.safe_dump(zoomed_out))
+    calibration = ["--camera-info", tmp_path / "info.yaml", "--checkpoint", checkpoint]
+    plain = [*INTRINSICS, "--checkpoint", checkpoint]
+    task = ["--task", "principal_axis_distance"]
+    for pixel, camera, says in (
+        ((64, 3), plain, OUTSIDE),
+        ((6, 6), calibration, BLACK),
+        ((1, 24), plain, NO_ROOM),
+    ):
+        asked = run("ask", photo, *task, "--pixel", *pixel, *camera)
+        assert f"no answer: {says}" in asked.output
+        out = tmp_path / "out"
+        estimated = run("estimate", photo, "--pixel", *pixel, "--pixel", 40, 24, *camera, "--out", out)
+        assert estimated.exit_code == 0, estimated.output
+        assert f"undrawable: {says}" in estimated.output
+    focal = ["--fx", 60, "--fy", 60, "--focal", 120, "--out", tmp_path / "out"]
+    marked = run("mark", photo, "--pixel", 64, 3, "--pixel", 1, 24, "--pixel", 40, 24, *focal)
+    assert f"undrawable: {OUTSIDE}" in marked.output
+    assert f"undrawable: {NO_ROOM}" in marked.output
+    reasons = [q["reason"] for q in json.loads((tmp_path / "out" / "mark.json").read_text())["queries"]]
+    assert reasons[0] == OUTSIDE
+    assert reasons[1].startswith(NO_ROOM)
+    assert reasons[2] is None
+
+
+def test_many_undrawable_pixels_are_not_all_listed(photo, checkpoint, tmp_path):
+    pixels = [word for v in range(8) for word in ("--pixel", 0, v)]
+    result = run(
+        "estimate", photo, *pixels, *INTRINSICS, "--checkpoint", checkpoint, "--out", tmp_path / "out"
+    )
+    assert result.output.count("cannot be asked") == 5
+    assert "... and 3 more" in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -14,6 +16,7 @@ from depthlm_ros.cli_common import InputError
 from depthlm_ros.cli_eval import distinct_names
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.profile import CheckpointProfile
+from depthlm_ros.synthetic import Domain, RenderSpec, write_dataset
 
 TRIVIAL = ("always_2m", "best_constant", "row_prior", "oracle_image_constant")
 
@@ -62,6 +65,49 @@ def test_one_data_set(tmp_path, checkpoint):
         assert picture.width > 1000
 
 
+def origin_of(folder, *options):
+    """The digest and the pictures' mean level that `depthlm eval` records of a folder's wide domain."""
+    data, out = folder / "wide.jsonl", folder / "out"
+    result = run("eval", data, "--images", folder, "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((out / "metrics.json").read_text())
+    return metrics["made_by"]["labels_sha256"][str(data)], metrics["mean_level"]
+
+
+def test_what_the_figures_rest_on_is_known_again_after_a_fresh_rendering(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setattr("depthlm_ros.evaluation.plot.draw_report", lambda *_: None)
+    common = {"scenes": 2, "seed": 5, "domain": Domain.WIDE, "size": (96, 72)}
+    first, again, last_place, label, other = (tmp_path / name for name in "abcde")
+    write_dataset(first, RenderSpec(**common), processes=1, progress=False)
+    write_dataset(again, RenderSpec(**common, dense=False), processes=1, progress=False)
+    digest, level = origin_of(first, "--checkpoint", checkpoint)
+    pictures = [np.asarray(Image.open(path)) for path in (first / "rgb").iterdir()]
+    assert level == pytest.approx(np.mean(pictures))
+    assert origin_of(again, "--checkpoint", checkpoint) == (digest, level)
+    assert (first / "wide.jsonl").read_bytes() != (again / "wide.jsonl").read_bytes()
+
+    def changed(folder, change):
+        shutil.copytree(first, folder)
+        records = [json.loads(line) for line in (first / "wide.jsonl").read_text().splitlines()]
+        change(records[1])
+        (folder / "wide.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+        return origin_of(folder, "--checkpoint", checkpoint)
+
+    # What another kind of processor makes of a tangent.
+    def next_number(record):
+        record["intrinsics"][0] = math.nextafter(record["intrinsics"][0], math.inf)
+
+    assert changed(last_place, next_number) == (digest, level)
+    assert changed(label, lambda record: record["depth"].reverse())[0] != digest
+    assert changed(other, lambda record: record.update(image="rgb/wide_5_000000.png"))[0] != digest
+    assert origin_of(first, "--checkpoint", checkpoint, "--limit", 1)[0] != digest
+    picture = first / "rgb" / "wide_5_000001.png"
+    Image.fromarray(np.asarray(Image.open(picture)) // 2).save(picture)
+    same, darker = origin_of(first, "--checkpoint", checkpoint)
+    assert same == digest
+    assert darker < level - 1.0
+
+
 def test_several_data_sets_make_the_papers_table(tmp_path, checkpoint):
     first = benchmark(tmp_path / "a", "near.jsonl")
     second = benchmark(tmp_path / "b", "far.jsonl", depth=[2.5, 2.0, 2.6])
@@ -103,7 +149,8 @@ def test_a_missing_image_is_named_and_the_rest_is_measured(tmp_path, checkpoint)
     common = ["eval", data, "--images", data.parent, "--checkpoint", checkpoint, "--out", tmp_path / "out"]
     result = run(*common)
     assert result.exit_code == 1
-    assert "absent.png: there is no such file" in result.output
+    assert "absent.png: expected an image as PNG" in result.output
+    assert "there is no such file" in result.output
     assert "1 images with 3 labels were left out" in result.output
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["images"], metrics["n"]) == (1, 3)

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused(recipe, setting, said):
 def test_a_file_without_a_recipe_and_no_file_are_refused(tmp_path):
     (tmp_path / "none.yaml").write_text("data: []\n")
     assert "recipe: expected one of" in refused(tmp_path / "none.yaml")
-    assert "cannot be read as YAML" in refused(tmp_path / "absent.yaml")
+    assert "expected a recipe as YAML, but there is no" in refused(tmp_path / "absent.yaml")
     (tmp_path / "list.yaml").write_text("[1]\n")
     assert "expected a mapping" in refused(tmp_path / "list.yaml")
 

@@ -199,10 +199,12 @@ def test_the_whole_configuration_survives_a_file(write):
         ("use_sim_time: true", "unknown option 'use_sim_time'"),
         ("- 1", "expected sections"),
         ("just words", "expected sections"),
-        ("a: [1", "cannot be read as YAML"),
-        pytest.param("sampling: {columns: " + "1" * 5000 + "}", "cannot be read as YAML", id="5000 digits"),
-        (b"\xff\xfe\x00", "cannot be read as YAML"),
-        ("!!python/object/apply:os.getcwd []", "cannot be read as YAML"),
+        ("a: [1", "expected options as YAML, but"),
+        pytest.param(
+            "sampling: {columns: " + "1" * 5000 + "}", "expected options as YAML, but", id="5000 digits"
+        ),
+        (b"\xff\xfe\x00", "expected options as YAML, but"),
+        ("!!python/object/apply:os.getcwd []", "expected options as YAML, but"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name(write, text, reason):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import subprocess
 import sys
@@ -50,6 +51,12 @@ def prompts_of_two_frames() -> list[Prompt]:
     ]
 
 
+def marked_prompts() -> list[Prompt]:
+    """Five prompts of two frames that share no untouched image, so that each goes through ``generate``."""
+    prompts = prompts_of_two_frames()
+    return [*prompts[:2], *prompts[3:], replace(prompts[0], question="How far?")]
+
+
 def close(left: Answer, right: Answer, tolerance: float = 2e-4) -> bool:
     return (left.text, left.finish) == (right.text, right.finish) and np.allclose(
         [t.logprob for t in left.tokens], [t.logprob for t in right.tokens], atol=tolerance
@@ -68,7 +75,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module", params=FAMILIES)
 def engine(request: pytest.FixtureRequest) -> Iterator[TransformersEngine]:
     with TransformersEngine(
-        shared_checkpoint(request.param), device="cpu", dtype="float32", batch_size=8
+        shared_checkpoint(request.param), device="cpu", dtype="float32", batch_size=8, images_at_once=8
     ) as it:
         yield it
 
@@ -266,7 +273,7 @@ def test_a_batch_that_does_not_fit_is_halved_once(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(**inputs)
 
-    prompts = prompts_of_two_frames()
+    prompts = marked_prompts()
     expected = engine.generate(prompts, max_new_tokens=3)
     monkeypatch.setattr(engine._model, "generate", generate)
     answers = engine.generate(prompts, max_new_tokens=3)
@@ -373,6 +380,25 @@ def test_a_bfloat16_checkpoint_loads_as_float32(tmp_path) -> None:
 def test_importing_the_engine_imports_no_torch() -> None:
     code = "import sys, depthlm_ros.engines.transformers; sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("No module named 'torch'"), OSError("libcudnn.so.9: no such file")]
+)
+def test_a_torch_that_does_not_load_is_an_error_that_says_what_to_do(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = builtins.__import__
+
+    def broken(name: str, *rest: object) -> object:
+        if name == "torch":
+            raise error
+        return load(name, *rest)  # type: ignore[arg-type]
+
+    engine = TransformersEngine(shared_checkpoint(FAMILIES[0]))
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(EngineError, match=rf"do not load \({error}\); install them"), engine:
+        pass
 
 
 def test_the_name_says_model_and_architecture() -> None:

@@ -125,7 +125,7 @@ def evaluation(name, factors, confidence=0.5):
             np.where(np.isnan(answer), 2, 0).astype(np.uint8), np.zeros((10, 3), np.uint8), camera, "scripted",
         )  # fmt: skip
         label = LabelledImage(name, Path(name), (100, 100, 40, 30, 80, 60), pixels, z)
-        results.append(ImageResult(label, sparse, (80, 60)))
+        results.append(ImageResult(label, sparse, (80, 60), level=0.0))
     return Evaluation(name, results)
 
 

@@ -19,6 +19,7 @@ from torch import nn  # noqa: E402
 from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from torch.distributed.fsdp import fully_shard  # noqa: E402
 
+from depthlm_ros.training.distributed import launch  # noqa: E402
 from depthlm_ros.training.finetune.config import load_recipe  # noqa: E402
 from depthlm_ros.training.finetune.sft import train_sft  # noqa: E402
 from depthlm_ros.training.finetune.state import load_state, save_state  # noqa: E402
@@ -47,12 +48,10 @@ def step(model, optimiser, inputs, targets):
     return loss.detach()
 
 
-def sharded_run(rank, folder):
+def sharded_run(rank, workers, folder):
     """Steps of one of two processes on its half of the batch; in the middle all is saved and taken up anew."""
     os.environ["RANK"] = str(rank)
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    mesh = init_device_mesh("cpu", (2,))
+    mesh = init_device_mesh("cpu", (workers,))
 
     def made():
         model, inputs, targets = two_layers()
@@ -75,11 +74,10 @@ def sharded_run(rank, folder):
             load_state(folder / "2.safetensors", run[0], run[1])
     if rank == 0:
         (folder / "losses.json").write_text(json.dumps(losses))
-    dist.destroy_process_group()
 
 
 def test_a_sharded_model_is_saved_whole_and_taken_up_again(tmp_path):
-    torch.multiprocessing.spawn(sharded_run, (tmp_path,), nprocs=2)
+    launch(2, sharded_run, tmp_path)
     model, inputs, targets = two_layers()
     optimiser = optimiser_of(model)
     losses = [float(step(model, optimiser, inputs, targets)) for _ in range(STEPS)]

@@ -15,6 +15,7 @@ from depthlm_ros.geometry import (
     confident,
     project,
     rays,
+    within_height,
     within_range,
     z_per_metre_of_range,
 )
@@ -168,3 +169,14 @@ def test_a_depth_without_status_ok_is_no_obstacle():
 def test_a_point_without_a_confidence_counts_only_where_none_is_asked_for(at_least, counts):
     got = sparse([(40, 30), (41, 30)], [1.0, 1.0], [math.nan, 0.5])
     assert near_confident(got, min_range_m=0.2, max_range_m=8.0, min_confidence=at_least).tolist() == counts
+
+
+def test_heights_are_looked_at_in_the_other_frame():
+    # Optical y points down, so 1.0 m up in a frame whose camera is level and 0.5 m high is y = -0.5.
+    level = np.array(
+        [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.5], [0.0, 0.0, 0.0, 1.0]]
+    )
+    # v = 30 + 50 * y / z at z = 2 m: y = 0.48, 0.4, 0, -0.48 m, so heights 0.02, 0.1, 0.5 and 0.98 m.
+    got = sparse([(40, 42), (40, 40), (40, 30), (40, 18), (41, 30)], [2.0, 2.0, 2.0, 2.0, math.nan])
+    assert within_height(got, level, 0.09, 0.9).tolist() == [False, True, True, False, False]
+    assert within_height(got, level, -1.0, 0.05).tolist() == [True, False, False, False, False]

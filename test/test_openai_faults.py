@@ -395,6 +395,22 @@ def test_an_image_is_encoded_once_however_many_ask_about_it(server, monkeypatch)
         assert len(encoded) == 1 + len(PROMPTS)
 
 
+def test_an_unmarked_image_is_encoded_once_for_all_calls_of_its_frame(server, monkeypatch):
+    from depthlm_ros.engines import http_images
+
+    encoded = []
+    real = http_images.data_uri
+    monkeypatch.setattr(http_images, "data_uri", lambda *how: encoded.append(1) or real(*how))
+    first, second = (PromptImage(np.full((56, 56, 3), grey, np.uint8)) for grey in (10, 20))
+    with engine_of(server) as engine:
+        for chunk in range(3):  # a frame is asked in chunks, and callers ask between them
+            for view in (first, second):
+                assert nothing_wrong(ask(engine, [Prompt((view,), f"question {chunk}")])) == 1
+        sent = {c["messages"][0]["content"][0]["image_url"]["url"] for c in server.chats[-6:]}
+    assert len(encoded) == 2
+    assert sent == {real(view.base, "png", 95) for view in (first, second)}
+
+
 def test_a_prompt_that_cannot_be_encoded_fails_alone(server):
     broken = Prompt((PromptImage(np.zeros((2, 2), np.uint8)[None].astype(np.float32)),), "what?")
     with engine_of(server) as engine:

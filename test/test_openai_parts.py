@@ -97,7 +97,7 @@ def test_tokens_that_do_not_fit_the_text_are_no_tokens():
     assert answer == Answer(" 2.50")
 
 
-@pytest.mark.parametrize("logprob", [-9999.0, None, "x", math.nan, 0.5, True, -math.inf])
+@pytest.mark.parametrize("logprob", [-9999.0, None, "x", math.nan, 0.5, True, -math.inf, 10**400, -(10**400)])
 def test_what_is_no_log_probability_is_nan(logprob):
     (token,) = answer_of(reply("7", ("7", logprob))).tokens
     assert math.isnan(token.logprob)
@@ -238,6 +238,7 @@ def test_a_breaker_opens_after_failures_in_a_row_and_waits_longer_each_time_up_t
 
 def test_retry_after_is_seconds_or_a_date():
     assert retry_after_s("7") == 7.0
+    assert retry_after_s("\u00b2") == 0.0  # a digit to Python, no number
     assert retry_after_s(formatdate(time.time() + 30, usegmt=True)) == pytest.approx(30, abs=3)
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     for nothing in (None, "", "soon", "-3"):
@@ -301,6 +302,20 @@ def test_the_key_comes_from_the_environment_and_is_not_shown():
     assert "sk-1" not in repr(settings)
     with pytest.raises(EngineError, match=r"'MY_KEY' is empty or not set; export"):
         settings_from(config, {})
+
+
+@pytest.mark.parametrize("wrong", ["sk-1\n", "sk 1", "schlüssel", "sk\x001"])
+def test_what_is_no_key_is_refused_and_not_repeated(wrong):
+    config = EngineConfig(name="openai", model="m", api_key_env="MY_KEY")
+    with pytest.raises(EngineError, match=r"'MY_KEY' holds is no key") as caught:
+        settings_from(config, {"MY_KEY": wrong})
+    assert wrong not in str(caught.value)
+
+
+def test_a_proxy_that_cannot_be_used_is_said_at_start(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "gopher://nowhere:1")
+    with pytest.raises(EngineError, match=r"ALL_PROXY .* NO_PROXY"):
+        create_engine(EngineConfig(name="openai", model="embedded")).__enter__()
 
 
 def test_another_model_than_the_embedded_one_needs_its_profile(tmp_path):

@@ -9,15 +9,17 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from servers.brain import EmbeddedModel
 from servers.fixtures import CHECKPOINT, PROFILE, REAL_MODEL, REAL_URL, engine_of, prompts_of
 from servers.kinds import KINDS, EdgeLlm, LlamaCpp, TransformersServe, TrtLlmServe, Vllm
-from servers.standin import RefusedError
+from servers.standin import CHAT, RefusedError
 
 from depthlm_ros.answers import AnswerStatus, number_probability, parse_answer
-from depthlm_ros.engines.base import Answer, EngineError, Finish
+from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt
+from depthlm_ros.engines.http_dialect import PENALTY_FIELDS
 from depthlm_ros.engines.openai import OpenAIEngine
 
 PROMPTS = prompts_of(2)
@@ -75,6 +77,50 @@ def test_the_same_pixels_give_equal_depths_over_http_and_in_process(kind, model,
             assert number_probability(*pair[:2]) == pytest.approx(number_probability(*pair[2:]), rel=1e-3)
     else:
         assert all(math.isnan(number_probability(*pair)) for pair in zip(answers, theirs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def twice(model: EmbeddedModel) -> tuple[Prompt, str]:
+    """A prompt whose number has a digit twice, as a repetition penalty would change it, and the number."""
+    prompts = prompts_of(24)
+    numbers = [answer.text.split()[0] for answer in ask(model.engine, prompts)]
+    return next(found for found in zip(prompts, numbers, strict=True) if len(set(found[1])) < len(found[1]))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_a_repetition_penalty_of_the_server_s_own_changes_no_number(kind, model, twice):
+    prompt, number = twice
+    with kind(model) as server, engine_of(server) as engine:
+        (answer,) = ask(engine, [prompt])
+        state = engine.details()["server/0"]
+        silent = {name: value for name, value in server.chats[-1].items() if name not in PENALTY_FIELDS}
+        _, reply = server.respond(CHAT, silent)
+    assert parse_answer(answer, PROFILE).metres == float(number)
+    has_its_own = server.facts["repetition_penalty"]["default"] == "the server's own"
+    assert (number in reply["choices"][0]["message"]["content"]) != has_its_own
+    can_be_told = server.facts["repetition_penalty"]["field"] is not None
+    assert ("no repetition penalty asked for" in state) == can_be_told
+    assert ("takes no word on repetition penalties" in state) != can_be_told
+
+
+def test_transformers_serve_itself_decodes_without_a_penalty_when_it_is_told(model):
+    serving = pytest.importorskip("transformers.cli.serving.utils", reason="the server of transformers 5.23")
+    server = SimpleNamespace(generation_state=SimpleNamespace(_compile=False))
+    loaded = model.engine._model
+    ends = loaded.generation_config.eos_token_id
+
+    def config_of(**fields):
+        body = {"temperature": 0.0, **fields}
+        built = serving.BaseHandler._build_generation_config(server, body, loaded.generation_config)
+        return loaded._prepare_generation_config(built)[0]
+
+    loaded.generation_config.repetition_penalty = 1.05
+    try:
+        silent, told = config_of(), config_of(generation_config=PENALTY_FIELDS["generation_config"])
+    finally:
+        loaded.generation_config.repetition_penalty = None
+    assert (silent.repetition_penalty, told.repetition_penalty) == (1.05, 1.0)
+    assert (told.do_sample, told.eos_token_id) == (False, ends)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
@@ -191,8 +237,5 @@ def test_the_stand_ins_sample_when_the_temperature_is_forgotten(model):
         (answer,) = ask(engine, PROMPTS[:1])
         body = dict(server.chats[-1])
         del body["temperature"]
-        texts = {
-            server.respond("/v1/chat/completions", body)[1]["choices"][0]["message"]["content"]
-            for _ in range(5)
-        }
+        texts = {server.respond(CHAT, body)[1]["choices"][0]["message"]["content"] for _ in range(5)}
     assert len(texts | {answer.text}) > 2

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import depthlm_ros
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STATUSES = (
     "OK", "UNDRAWABLE", "NO_NUMBER", "SEVERAL_NUMBERS", "NOT_POSITIVE", "NOT_FINITE",
     "OUT_OF_RANGE", "TRUNCATED", "DEADLINE", "ENGINE_ERROR", "BAD_FORMAT",
+    "OVER_BUDGET",
 )  # fmt: skip
 
 
@@ -35,6 +37,13 @@ def test_cmake_finds_only_what_the_manifest_names(manifest, cmake):
     found = set(re.findall(r"find_package\((\w+)", cmake))
     assert found <= named
     assert manifest.findtext("member_of_group") == "rosidl_interface_packages"
+
+
+def test_what_only_the_tests_import_is_installed_for_them(manifest):
+    imported = imported_modules("test") - imported_modules("depthlm_ros")
+    wanted = {ROSDEP_KEYS[name] for name in imported & set(ROSDEP_KEYS)}
+    assert wanted <= {e.text for e in manifest if e.tag == "test_depend"}
+    assert {"launch_testing", "python3-hypothesis"} <= wanted
 
 
 def test_every_interface_is_generated(cmake):
@@ -85,6 +94,13 @@ MODULES = {
 """What a package is imported as, where that is not its own name."""
 
 
+ROSDEP_KEYS = {
+    "hypothesis": "python3-hypothesis",
+    "launch_testing": "launch_testing",
+    "pytest": "python3-pytest",
+}
+
+
 def imported_modules(*folders):
     sources = (
         file.read_text(encoding="utf-8") for folder in folders for file in (ROOT / folder).rglob("*.py")
@@ -97,14 +113,38 @@ def package_names(lines):
     return {match[0] for match in found if match}
 
 
+def install_requires():
+    listed = re.search(r"install_requires=\[(.*?)\n    \]", (ROOT / "setup.py").read_text(), re.DOTALL)[1]
+    return re.findall(r'^ *"(.+)",$', listed, re.MULTILINE)
+
+
 def test_every_package_that_is_installed_is_imported_somewhere():
     listed = package_names((ROOT / "requirements" / "base.txt").read_text().splitlines())
-    required = re.search(r"install_requires=\[(.*?)\n    \]", (ROOT / "setup.py").read_text(), re.DOTALL)[1]
-    required = package_names(re.findall(r'^ *"(.+)",$', required, re.MULTILINE))
+    required = package_names(install_requires())
     ours, tests = imported_modules("depthlm_ros"), imported_modules("test")
     assert {name for name in listed if MODULES.get(name, name) not in ours | tests} == set()
     assert {name for name in required if MODULES.get(name, name) not in ours} == set()
     assert len(listed) > 8 <= len(required)
+
+
+def test_the_robots_install_line_brings_everything_in_its_range():
+    line = re.search(
+        r"^pip install (-r .+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )[1]
+    files = re.findall(r"-r \$needs/(\S+)", line)
+    pins = [
+        Requirement(text)
+        for file in files
+        for text in (ROOT / "requirements" / file).read_text().splitlines()
+        if text and not text.startswith("#")
+    ]
+    assert "numpy-ros.txt" in files
+    for needed in map(Requirement, install_requires()):
+        found = [pin for pin in pins if pin.name == needed.name]
+        assert found, f"{needed.name} is not installed on a robot"
+        for pin in found:
+            (exactly,) = pin.specifier
+            assert needed.specifier.contains(exactly.version), pin
 
 
 def test_the_dds_profile_holds_the_largest_demo_image():

@@ -5,7 +5,16 @@ import math
 
 import pytest
 
-from depthlm_ros.profile import BUILT_IN_PROFILES, Calibration, CheckpointProfile, ProfileError, load_profile
+from depthlm_ros.config import DepthLMConfig, from_flat
+from depthlm_ros.profile import (
+    BUILT_IN_PROFILES,
+    Calibration,
+    CheckpointProfile,
+    ProfileError,
+    load_profile,
+)
+from depthlm_ros.profile_fit import foreign_profile
+from depthlm_ros.session import open_estimator
 
 KNOTS = {"raw": [0.1, 0.9], "confidence": [0.2, 0.8], "relative_sigma": [0.5, 0.1]}
 
@@ -53,6 +62,15 @@ def test_a_file_says_how_its_checkpoint_is_asked(checkpoint):
     profile = load_profile(checkpoint(record))
     assert (profile.name, profile.canonical_focal_px, profile.stop) == ("mine", 500, (" m",))
     assert profile.calibration == Calibration((0.1, 0.9), (0.2, 0.8), (0.5, 0.1))
+    assert (
+        profile.calibration.score == "probability"
+    )  # nothing else could be fitted on before the file said so
+
+
+def test_a_relative_calibration_may_have_knots_above_one(checkpoint):
+    knots = {**KNOTS, "raw": [0.5, 12.0], "score": "relative"}
+    profile = load_profile(checkpoint({"name": "mine", "canonical_focal_px": 500, "calibration": knots}))
+    assert (profile.calibration.raw, profile.calibration.score) == ((0.5, 12.0), "relative")
 
 
 def test_a_name_wins_over_the_file(checkpoint):
@@ -75,8 +93,8 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path):
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (b"{", "cannot be read as JSON"),
-        (b"\xff\xfe", "cannot be read as JSON"),
+        (b"{", "expected a checkpoint profile as JSON, but"),
+        (b"\xff\xfe", "expected a checkpoint profile as JSON, but"),
         ([1], "expected a JSON object, got list"),
         ({}, "'name'"),
         ({"name": "x"}, "canonical_focal_px"),
@@ -115,6 +133,13 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path):
         ({"calibration": {**KNOTS, "relative_sigma": [-0.1, 0.5]}}, "not negative"),
         ({"calibration": {**KNOTS, "relative_sigma": [math.inf, 0.5]}}, "finite"),
         ({"calibration": {**KNOTS, "raw": ["a", "b"]}}, "raw: expected a list of numbers"),
+        ({"calibration": {**KNOTS, "raw": [-0.1, 5.0], "score": "relative"}}, "raw must lie in"),
+        ({"calibration": {**KNOTS, "raw": [0.1, math.inf], "score": "relative"}}, "be finite"),
+        (
+            {"calibration": {**KNOTS, "score": "logit"}},
+            "score: expected 'relative' or 'probability', got 'logit'",
+        ),
+        ({"calibration": {**KNOTS, "score": None}}, "score: expected"),
         ({"calibration": {**KNOTS, "raw": 5}}, "raw: expected a list of numbers"),
         ({"calibration": {**KNOTS, "raw": None}}, "raw: expected a list of numbers"),
     ],
@@ -132,3 +157,35 @@ def test_a_profile_made_in_code_is_checked_too():
         CheckpointProfile("x", 0.0)
     assert CheckpointProfile("x", 1.0, prompt_prefix="").prompt_prefix == ""
     assert CheckpointProfile("x", 1.0, stop=[" m"]).stop == (" m",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "fits"),
+    [
+        ("qwen2_5_vl", "depthlm-3b", True), ("qwen2_5_vl", "depthlm-7b", True), ("llava", "depthlm-12b", True),
+        ("pixtral", "depthlm-12b", True), ("qwen3_vl", "vlm3-depth", True), ("qwen2_5_vl", "", True),
+        ("qwen2_5_vl", "depthlm-12b", False), ("llava", "depthlm-3b", False), ("qwen2_5_vl", "vlm3-depth", False),
+    ],
+)  # fmt: skip
+def test_a_built_in_profile_of_another_kind_of_model_is_said(tmp_path, kind, name, fits):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    said = foreign_profile(tmp_path, name)
+    assert (said == "") == fits
+    if not fits:
+        assert name in said
+        assert f"is a {kind} model" in said
+        assert "depthlm.json" in said
+
+
+def test_without_a_known_kind_of_model_nothing_is_said(tmp_path):
+    assert foreign_profile(tmp_path, "depthlm-3b") == ""
+    for text in ("no JSON", "[]", '{"model_type": 3}'):
+        (tmp_path / "config.json").write_text(text)
+        assert foreign_profile(tmp_path, "depthlm-3b") == ""
+
+
+def test_a_session_with_a_foreign_profile_warns(caplog):
+    config = from_flat({"engine.profile": "depthlm-12b"}, DepthLMConfig())
+    with caplog.at_level("WARNING"), open_estimator(config):
+        pass
+    assert "'depthlm-12b' describes a pixtral or llava model" in caplog.text

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.config import SamplingConfig
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.profile import BUILT_IN_PROFILES
-from depthlm_ros.sampling import given_pixels, sample_pixels, unique_pixels
+from depthlm_ros.sampling import coarse_to_fine, given_pixels, sample_pixels, unique_pixels
 
 
 def everywhere(width, height):
@@ -41,8 +42,25 @@ def test_the_grid_is_regular_and_begins_at_the_bottom():
     pixels = sample_pixels(SamplingConfig(columns=4, rows=2), blank(101, 81), everywhere(101, 81))
     # Middles of 4 x 2 equal cells of the span 0..100 x 0..80 (12.5 and 37.5 go to the even neighbour).
     assert sorted(set(pixels[:, 0].tolist())) == [12, 38, 62, 88]
-    assert pixels[:, 1].tolist() == [60] * 4 + [20] * 4
-    assert pixels[:4, 0].tolist() == [12, 38, 62, 88]
+    assert sorted(pixels[:, 1].tolist()) == [20] * 4 + [60] * 4
+    assert pixels[0].tolist() == [62, 60]  # the middle of the bottom row
+    assert are_distinct(pixels)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(12, 8), (16, 16), (7, 5), (9, 16), (40, 30), (3, 2), (1, 1)])
+def test_every_beginning_of_the_grid_covers_it_evenly(columns, rows):
+    cells = coarse_to_fine(columns, rows).astype(float)
+    assert sorted(map(tuple, cells.tolist())) == [(c, r) for c in range(columns) for r in range(rows)]
+    nearest = np.minimum.accumulate(cdist(cells, cells), axis=1)
+    for count in range(1, len(cells) + 1):
+        # No cell lies further from an asked one than 1.6 sides of the square that each asked one stands for: 0.71 is
+        # the best that can be, and row by row it is 12 on the grid of 40 x 30.
+        assert nearest[:, count - 1].max() <= 1.6 * np.sqrt(columns * rows / count), count
+
+
+def test_a_long_row_is_asked_in_halves_then_quarters():
+    assert coarse_to_fine(8, 1)[:, 0].tolist()[:4] in ([4, 0, 6, 2], [4, 0, 2, 6])
+    assert {tuple(cell) for cell in coarse_to_fine(1, 8)[:2].tolist()} == {(0, 0), (0, 4)}
 
 
 def test_a_border_that_cannot_be_asked_costs_the_grid_no_points():

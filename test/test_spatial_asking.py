@@ -14,7 +14,8 @@ from depthlm_ros.engines.base import Answer, EngineError, Finish
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.profile import Calibration, CheckpointProfile
-from depthlm_ros.spatial.asking import MOST_POINTS, ask_spatial
+from depthlm_ros.spatial.asking import ask_spatial
+from depthlm_ros.spatial.between import MOST_POINTS
 from depthlm_ros.spatial.derive import normal_confidence
 from depthlm_ros.spatial.matching import MOST_PIXELS, match_images, spread
 from depthlm_ros.spatial.motion import CameraMotion

@@ -1,8 +1,7 @@
-"""``depthlm study``: the rule, the runner, and every study's plumbing on a toy."""
+"""``depthlm study``: every study on a toy."""
 
 import dataclasses
 import json
-import math
 
 import numpy as np
 import pytest
@@ -11,15 +10,24 @@ from typer.testing import CliRunner
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from safetensors.torch import load_file  # noqa: E402
+from study_toys import (  # noqa: E402, F401
+    LIMITS,
+    TOY,
+    of_arms,
+    toy_base,
+    toy_options,
+    toy_view,
+    toy_views,
+)
+
 from depthlm_ros.cli import app  # noqa: E402
+from depthlm_ros.engines.base import EngineError  # noqa: E402
 from depthlm_ros.engines.factory import CHECKPOINTS  # noqa: E402
 from depthlm_ros.profile import load_profile  # noqa: E402
-from depthlm_ros.training.augment import Limits  # noqa: E402
-from depthlm_ros.training.config import ModelConfig  # noqa: E402
 from depthlm_ros.training.finetune.config import GrpoConfig, SftConfig  # noqa: E402
 from depthlm_ros.training.stages import Trainer  # noqa: E402
-from depthlm_ros.training.state import Progress, load_state, save_state  # noqa: E402
-from depthlm_ros.training.studies import answer, grpo, labels, reference  # noqa: E402
+from depthlm_ros.training.studies import answer, grpo, labels, reference, reuse  # noqa: E402
 from depthlm_ros.training.studies.cameras import (  # noqa: E402
     CANVAS,
     MixedCameras,
@@ -27,164 +35,18 @@ from depthlm_ros.training.studies.cameras import (  # noqa: E402
     paired_queries,
 )
 from depthlm_ros.training.studies.focal import FOCAL  # noqa: E402
-from depthlm_ros.training.studies.held_out import read_base, recipe, start_text_stage  # noqa: E402
-from depthlm_ros.training.studies.registry import STUDIES  # noqa: E402
-from depthlm_ros.training.studies.report import spread, write_results, write_section  # noqa: E402
-from depthlm_ros.training.studies.runner import run_study  # noqa: E402
-from depthlm_ros.training.studies.study import Options, Study, StudyError  # noqa: E402
-from depthlm_ros.training.studies.verdict import Claim, Verdict, judge  # noqa: E402
-from depthlm_ros.training.views import ViewCache, ViewSet, render_set  # noqa: E402
-
-TOY = ModelConfig(
-    vision_width=32, vision_layers=1, vision_heads=1, vision_mlp=64,
-    text_width=64, text_layers=1, text_heads=2, text_mlp=128,
-)  # fmt: skip
-LIMITS = Limits(0.1, 80.0)
-
-
-def toy_view(seed, domain):
-    """Every pixel has a depth of its own, so that a depth tells which pixel it is of."""
-    depth = (1.0 + np.arange(96 * 144, dtype=np.float32).reshape(96, 144) / 1024.0).astype(np.float32)
-    grey = np.clip(255.0 / depth, 0, 255)[..., None]
-    noise = np.random.default_rng(seed).uniform(-20, 20, (96, 144, 3))
-    return np.clip(grey + noise, 0, 255).astype(np.uint8), depth
-
-
-@pytest.fixture(scope="module")
-def views(tmp_path_factory):
-    root = tmp_path_factory.mktemp("views")
-    for name, seed in (("train", 7), ("validation_robot", 500), ("validation_wide", 900)):
-        render_set(ViewSet(name, seed, 200, 0.7, 112.0), root, toy_view, 1, progress=False)
-    return root
-
-
-@pytest.fixture
-def options(views, tmp_path):
-    return Options(tmp_path / "study", 2, 2, 8, 4, views, model=TOY)
-
-
-@pytest.fixture
-def base(options, views, tmp_path):
-    """A state at the end of stage 1."""
-    folder = tmp_path / "base"
-    folder.mkdir()
-    config = dataclasses.replace(
-        recipe(options, 99), text=dataclasses.replace(recipe(options, 99).text, steps=0)
-    )
-    trainer = Trainer(config, folder, ViewCache(views / "train", 200))
-    trainer.train()
-    _, tensors = load_state(trainer.state_path)
-    save_state(trainer.state_path, Progress(stage="text"), tensors, config.as_dict())
-    return trainer.state_path
-
-
-# --- the rule --------------------------------------------------------------------------------------------------
-
-BETTER = Claim("a is better", "a", "b")
-NO_WORSE = Claim("a is hardly worse", "a", "b", margin=0.05)
-
-
-@pytest.mark.parametrize(
-    ("claim", "better", "than", "verdict"),
-    [
-        # Differences 0.10, 0.12, 0.14: mean 0.12, standard error 0.02 / sqrt(3) = 0.0115.
-        (BETTER, (0.50, 0.52, 0.54), (0.40, 0.40, 0.40), Verdict.CONFIRMED),
-        (BETTER, (0.40, 0.40, 0.40), (0.50, 0.52, 0.54), Verdict.CONTRADICTED),
-        # 0.30, 0.30, -0.01: one seed disagrees.
-        (BETTER, (0.70, 0.70, 0.39), (0.40, 0.40, 0.40), Verdict.NOT_CONFIRMED),
-        # 0.01, 0.01, 0.20: all agree, but the mean 0.073 is below two standard errors of 0.063.
-        (BETTER, (0.41, 0.41, 0.60), (0.40, 0.40, 0.40), Verdict.NOT_CONFIRMED),
-        (BETTER, (0.90,), (0.10,), Verdict.NOT_CONFIRMED),
-        (BETTER, (0.90, math.nan), (0.10, 0.10), Verdict.NOT_CONFIRMED),
-        # -0.01, -0.02, -0.03: mean -0.02, standard error 0.0058, so above -0.0316.
-        (NO_WORSE, (0.39, 0.38, 0.37), (0.40, 0.40, 0.40), Verdict.CONFIRMED),
-        (NO_WORSE, (0.30, 0.31, 0.29), (0.40, 0.40, 0.40), Verdict.CONTRADICTED),
-        # 0.00, -0.08: mean -0.04 with a standard error of 0.04 reaches to either side of the margin.
-        (NO_WORSE, (0.40, 0.32), (0.40, 0.40), Verdict.NOT_CONFIRMED),
-    ],
+from depthlm_ros.training.studies.held_out import (  # noqa: E402
+    open_views,
+    read_base,
+    recipe,
+    render_views,
+    start_text_stage,
+    train_views,
 )
-def test_the_rule_judges_by_paired_seeds(claim, better, than, verdict):
-    assert judge(claim, better, than).verdict is verdict
-
-
-def test_a_judgement_tells_its_numbers():
-    judged = judge(BETTER, (0.50, 0.52, 0.54), (0.40, 0.40, 0.40))
-    assert judged.differences == pytest.approx((0.10, 0.12, 0.14))
-    assert judged.mean == pytest.approx(0.12)
-    assert judged.error == pytest.approx(0.02 / math.sqrt(3))
-
-
-def test_every_claim_is_about_arms_and_figures_that_exist():
-    for study in STUDIES.values():
-        for claim in study.claims:
-            assert {claim.better, claim.than} <= set(study.arms)
-            assert claim.figure in study.figures
-
-
-# --- the runner ------------------------------------------------------------------------------------------------
-
-
-def counting_study(calls, prepared):
-    def measure(options, arms, seed, folder):
-        calls.append((arms, seed))
-        return {arm: {"delta1": 0.5 + 0.1 * seed + (0.2 if arm == "a" else 0.0)} for arm in arms}
-
-    return Study(
-        "toy", "Why?", {"a": "this", "b": "that"}, 3, 4, 5, "{steps} steps of {batch}", "none", {"delta1": "hits"},
-        (BETTER,), prepared.append, measure,
-    )  # fmt: skip
-
-
-def test_finished_runs_are_kept_and_the_rest_goes_on(options):
-    calls, prepared = [], []
-    study = counting_study(calls, prepared)
-    run_study(study, dataclasses.replace(options, seeds=1), processes=False)
-    assert calls == [(("a",), 0), (("b",), 0)]
-    (options.run / "runs" / "b_0" / "result.json").unlink()
-    runs = run_study(study, options, processes=False)
-    assert calls[2:] == [(("b",), 0), (("a",), 1), (("b",), 1)]
-    assert [(run.arm, run.seed, run.figures["delta1"]) for run in runs] == [
-        ("a", 0, 0.7), ("b", 0, 0.5), ("a", 1, pytest.approx(0.8)), ("b", 1, 0.6),
-    ]  # fmt: skip
-    assert run_study(study, options, processes=False) == runs
-    assert len(calls) == 5
-    assert len(prepared) == 2
-    with pytest.raises(StudyError, match=r"other options \(steps\)"):
-        run_study(study, dataclasses.replace(options, steps=3), processes=False)
-
-
-def test_results_and_document_come_from_the_runs(options, tmp_path):
-    study = counting_study([], [])
-    runs = run_study(study, options, processes=False)
-    text = write_results(study, options, runs, "depthlm study toy")
-    assert "| a | 0.750 (0.700 to 0.800; 0.071) |" in text
-    assert "**Confirmed**: a is better" in text
-    record = json.loads((options.run / "results.json").read_text())
-    assert record["claims"][0]["differences"] == pytest.approx([0.2, 0.2])
-    assert len(record["runs"]) == 4
-    document = tmp_path / "findings.md"
-    document.write_text("before\n<!-- study: toy -->\n(nothing yet)\n<!-- end: toy -->\nafter\n")
-    write_section(document, "toy", text)
-    written = document.read_text()
-    assert "(nothing yet)" not in written
-    assert written.startswith("before\n<!-- study: toy -->\n`depthlm study toy`")
-    assert written.endswith("<!-- end: toy -->\nafter\n")
-    write_section(document, "toy", text)
-    assert document.read_text() == written
-    with pytest.raises(StudyError, match="study: focal"):
-        write_section(document, "focal", text)
-
-
-def test_what_was_not_measured_is_said():
-    assert spread([0.5, math.nan]) == "0.500, 1 not measured"
-    assert spread([math.nan]) == "not measured"
-
-
-def test_a_failed_process_is_named_and_leaves_no_result(options):
-    with pytest.raises(StudyError, match="canonical, seed 0, ended with code 1"):
-        run_study(dataclasses.replace(FOCAL, prepare=print), dataclasses.replace(options, views=options.run))
-    assert not list(options.run.glob("runs/*/result.json"))
-
+from depthlm_ros.training.studies.runner import run_study  # noqa: E402
+from depthlm_ros.training.studies.study import StudyError  # noqa: E402
+from depthlm_ros.training.studies.trivial import PREDICTORS  # noqa: E402
+from depthlm_ros.training.views import ViewCache  # noqa: E402
 
 # --- focal -----------------------------------------------------------------------------------------------------
 
@@ -234,6 +96,11 @@ def test_both_arms_are_asked_the_same_points(views):
 
 def test_focal_runs_both_arms_and_keeps_no_state(options):
     runs = run_study(FOCAL, options, processes=False)
+    blind_runs = [run for run in runs if run.arm in PREDICTORS]
+    assert {frozenset(run.figures) for run in blind_runs} == {
+        frozenset({"delta1", "delta1_robot", "delta1_wide"})
+    }
+    runs = of_arms(runs)
     assert [(run.arm, run.seed) for run in runs] == [
         (arm, s) for s in (0, 1) for arm in ("canonical", "none")
     ]
@@ -252,30 +119,31 @@ def test_arms_start_from_the_tower_of_the_base_with_new_words(options, base, vie
     (tmp_path / "arm").mkdir()
     config, cache = recipe(options, 5), ViewCache(views / "train", 200)
     fresh = Trainer(config, tmp_path / "arm", cache)
-    start_text_stage(tmp_path / "arm" / "state.safetensors", read_base(base)[1], fresh)
+    start_text_stage(tmp_path / "arm" / "state.safetensors", read_base(base), fresh)
     trainer = Trainer(config, tmp_path / "arm", cache)
     assert (trainer.progress.stage, trainer.progress.step) == ("text", 0)
-    _, wanted = load_state(base)
+    wanted = load_file(str(base / "model.safetensors"))
     own = dict(trainer.model.named_parameters())
-    for name, weights in wanted.items():
-        if name.startswith("model.model.visual."):
-            assert torch.equal(own[name.removeprefix("model.")], weights)
+    tower = [name for name in own if name.startswith("model.visual.")]
+    assert tower
+    for name in tower:
+        assert torch.equal(own[name], wanted[name.replace("model.visual", "visual", 1)].float()), name
     word = "model.language_model.embed_tokens.weight"
     assert torch.equal(own[word], dict(fresh.model.named_parameters())[word])
-    assert not torch.equal(own[word], wanted[f"model.{word}"])
+    assert not torch.equal(own[word], wanted["model.embed_tokens.weight"].float())
 
 
-@pytest.mark.parametrize(
-    ("progress", "word"),
-    [(Progress(stage="done"), "stage 1"), (Progress(stage="text", step=9, done=0.5), "50%")],
-)
-def test_a_tower_that_text_has_moved_is_refused(tmp_path, progress, word):
-    path = tmp_path / "state.safetensors"
-    save_state(path, progress, {"heads.x": torch.zeros(1)}, {})
-    with pytest.raises(StudyError, match=word):
-        read_base(path)
-    with pytest.raises(StudyError, match="after its stage 1"):
-        read_base(tmp_path / "none.safetensors")
+def test_a_base_that_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(EngineError, match="nowhere is not a directory"):
+        read_base(tmp_path / "nowhere")
+
+
+def test_the_packaged_checkpoint_is_the_base_unless_another_is_named():
+    weights = load_file(str(CHECKPOINTS / "embedded" / "model.safetensors"))
+    tower = read_base(None)
+    assert len(tower) == sum("visual." in name for name in weights)
+    norm = "visual.merger.ln_q.weight"
+    assert torch.equal(tower[f"model.model.{norm}"], weights[norm].float())
 
 
 def test_a_base_of_another_shape_is_refused(options, base, views, tmp_path):
@@ -283,12 +151,25 @@ def test_a_base_of_another_shape_is_refused(options, base, views, tmp_path):
     wider = dataclasses.replace(options, model=dataclasses.replace(TOY, vision_width=64, vision_heads=2))
     trainer = Trainer(recipe(wider, 1), tmp_path / "arm", ViewCache(views / "train", 200))
     with pytest.raises(StudyError, match="another network"):
-        start_text_stage(tmp_path / "arm" / "state.safetensors", read_base(base)[1], trainer)
+        start_text_stage(tmp_path / "arm" / "state.safetensors", read_base(base), trainer)
+
+
+def test_missing_views_are_rendered_and_other_ones_refused(options, tmp_path):
+    small = dataclasses.replace(options, views=tmp_path / "fresh", train_views=200)
+    render_views(small, sampler=toy_view)
+    assert len(train_views(small)) == 200
+    assert len(open_views(tmp_path / "fresh" / "validation_wide")) == 800
+    manifest = tmp_path / "fresh" / "train" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"seed": 5}))
+    with pytest.raises(StudyError, match="--views"):
+        render_views(small, sampler=toy_view)
+    with pytest.raises(StudyError, match="holds 200 views, 300 are needed"):
+        open_views(tmp_path / "fresh" / "train", 300)
 
 
 def test_reference_compares_arrow_and_coordinates(options, base):
     options = dataclasses.replace(options, seeds=1, base=base)
-    marker, text = run_study(reference.REFERENCE, options, processes=False)
+    marker, text = of_arms(run_study(reference.REFERENCE, options, processes=False))
     assert (marker.arm, text.arm) == ("marker", "text")
     for run in (marker, text):
         assert set(run.figures) == set(reference.REFERENCE.figures)
@@ -297,12 +178,12 @@ def test_reference_compares_arrow_and_coordinates(options, base):
     assert text.figures["prefill_of_96"] < marker.figures["prefill_of_96"] / 2
 
 
-def test_labels_render_views_of_their_own_and_teach_by_text_alone(options, base, monkeypatch):
+def test_labels_render_views_of_their_own_and_teach_by_text_alone(options, base):
     options = dataclasses.replace(options, seeds=1, base=base, train_views=200)
-    stage = labels.sparse_recipe(options, 0, 1).text
-    assert (stage.dense_weight, stage.pointed_weight, stage.pointing_weight) == (0.0, 0.0, 0.0)
+    # A tower that moved would be taught by every pixel's depth, as in stage 1.
+    assert recipe(options, 0, labels_per_view=1).text.frozen_share == 1.0
     study = dataclasses.replace(labels.LABELS, prepare=lambda o: labels._prepare(o, toy_view))
-    runs = run_study(study, options, processes=False)
+    runs = of_arms(run_study(study, options, processes=False))
     assert [run.arm for run in runs] == ["1", "4", "all"]
     for run in runs:
         assert set(run.figures) == set(labels.LABELS.figures)
@@ -318,9 +199,9 @@ def test_three_ways_to_answer_differ_in_what_is_decoded(options):
     arms = answer.arms_of(load_profile(CHECKPOINTS / "embedded"))
     assert (arms["sentence"].prompt_prefix, arms["sentence"].stop) == ("", ())
     assert (arms["prefix"].prompt_prefix, arms["prefix"].stop) == (arms["number"].prompt_prefix, ())
-    (sentence, prefix, number) = run_study(
-        answer.ANSWER, dataclasses.replace(options, seeds=1), processes=False
-    )
+    runs = run_study(answer.ANSWER, dataclasses.replace(options, seeds=1), processes=False)
+    sentence, prefix, number = of_arms(runs)
+    assert runs[3].figures.keys() == {"delta1"}
     assert sentence.figures["equal_numbers"] == 1.0
     # " 1", "2", ".", "4", "2", " meters": at most two digits before the point in these views.
     assert 5 <= number.figures["tokens_per_query"] <= 6
@@ -329,6 +210,18 @@ def test_three_ways_to_answer_differ_in_what_is_decoded(options):
     assert sentence.figures["speed_ratio"] == 1.0
     with pytest.raises(StudyError, match="prompt_prefix"):
         answer.arms_of(dataclasses.replace(arms["number"], prompt_prefix=""))
+
+
+def test_marker_reuse_is_compared_with_the_exact_way_on_the_same_pixels(options):
+    study = dataclasses.replace(options, seeds=1)
+    exact, near = of_arms(run_study(reuse.REUSE_STUDY, study, processes=False))
+    assert exact.figures.keys() == near.figures.keys() == reuse.REUSE_STUDY.figures.keys()
+    same = ("equal_numbers", "hits_lost", "hits_won", "largest_ratio", "speed_ratio")
+    assert [exact.figures[name] for name in same] == [1.0, 0.0, 0.0, 1.0, 1.0]
+    assert near.figures["largest_ratio"] >= 1.0
+    assert (
+        near.figures["speed_ratio"] == near.figures["queries_per_s"] / exact.figures["queries_per_s"] != 1.0
+    )
 
 
 def test_sft_and_grpo_see_equal_labels(options):
@@ -349,6 +242,8 @@ def test_grpo_study_scores_before_and_after(options):
         pytest.importorskip(name)
     small = dataclasses.replace(options, seeds=1, steps=1, batch=2, queries=10, train_views=3)
     runs = run_study(grpo.STUDY_GRPO, small, processes=False)
+    assert [run.figures.keys() for run in runs if run.arm in PREDICTORS] == [{"delta1"}] * 2
+    runs = of_arms(runs)
     assert {run.arm: run.figures["labels"] for run in runs} == {"sft": 2, "grpo": 2, "sft_equal_answers": 16}
     assert len({run.figures["delta1_before"] for run in runs}) == 1
     assert all(set(run.figures) == set(grpo.STUDY_GRPO.figures) for run in runs)
@@ -362,8 +257,8 @@ def test_grpo_study_scores_before_and_after(options):
     [
         (["colour"], "there is no study 'colour'; expected one of focal"),
         (["focal", "--base", "x"], "focal trains from nothing"),
-        (["focal", "--views", "nowhere"], "name the views directory"),
-        (["labels", "--base", "nowhere"], "after its stage 1"),
+        (["focal", "--views", "/dev/null"], "/dev/null/train: a part of the path is a file"),
+        (["labels", "--base", "nowhere"], "nowhere"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, words, message):

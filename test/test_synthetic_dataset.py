@@ -156,7 +156,7 @@ def test_no_processes_are_refused(tmp_path):
 
 def test_the_sheet_shows_image_and_depth_with_a_scale(tmp_path):
     write_dataset(tmp_path, RenderSpec(scenes=2, **SMALL), processes=1, progress=False)
-    sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "sheet.png")), cv2.COLOR_BGR2RGB)
+    sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "wide_sheet.png")), cv2.COLOR_BGR2RGB)
     views = [sample_view((9, k), Domain.WIDE, size=(80, 60)) for k in range(2)]
     np.testing.assert_array_equal(sheet, contact_sheet([tile(view) for view in views]))
     bar = sheet[-28].astype(int)  # red (near) on the left, blue (far) on the right
@@ -164,6 +164,15 @@ def test_the_sheet_shows_image_and_depth_with_a_scale(tmp_path):
     assert bar[left, 0] > bar[left, 2]
     assert bar[right, 2] > bar[right, 0]
     assert NEAR_M < FAR_M
+
+
+def test_two_domains_in_one_directory_leave_each_others_files(tmp_path):
+    write_dataset(tmp_path, RenderSpec(scenes=1, **SMALL), processes=1, progress=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    robot = RenderSpec(scenes=1, **{**SMALL, "domain": Domain.ROBOT})
+    write_dataset(tmp_path, robot, processes=1, progress=False)
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list(tmp_path.rglob("*.*"))) == 2 * len(before)
 
 
 def run(*arguments):

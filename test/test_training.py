@@ -77,6 +77,18 @@ def test_both_stages_learn_and_the_export_answers(cache, tokenizer, tmp_path):
     assert all(answers.texts)
 
 
+def test_filled_views_are_trained_on_and_the_export_asks_for_them(cache, tmp_path):
+    config = toy_config(6)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, fill_grid=True))
+    trainer = Trainer(config, tmp_path, cache)
+    trainer.train()
+    assert all(math.isfinite(loss) for stage in ("vision", "text") for loss in losses(tmp_path, stage))
+    assert embedded_profile(config).patch_grid_px == 16
+    queries = held_out_queries(cache, 6, LIMITS, 5, filled=True)
+    assert any((view[-1] == 0).all() for view in queries.views)  # filled up with black
+    assert all(side % 16 == 0 for view in queries.views for side in view.shape[:2])
+
+
 @pytest.mark.parametrize("reference", ["marker", "text"])
 def test_every_question_is_trained_in_the_text_stage(cache, pairs, tmp_path, reference):
     config = toy_config(12, pixel_reference=reference)
@@ -88,6 +100,8 @@ def test_every_question_is_trained_in_the_text_stage(cache, pairs, tmp_path, ref
     profile = embedded_profile(trainer.config)
     assert profile.pixel_reference == reference
     assert set(profile.spatial_tasks) == {task.value for task in SpatialTask}
+    silent = embedded_profile(dataclasses.replace(trainer.config, direct_tasks=False))
+    assert silent == dataclasses.replace(profile, spatial_tasks=())
     queries = held_out_queries(cache, 4, LIMITS, 5, marked=reference == "marker")
     answers = ask(trainer.model.eval(), trainer.tokenizer, make_processor(8), queries, profile)
     assert len(answers.texts) == 4
@@ -150,13 +164,17 @@ def test_a_recipe_becomes_a_calibrated_checkpoint(tmp_path, monkeypatch):
 
     def scripted(model, tokenizer, processor, queries, profile):  # two steps teach no model to answer
         sure = np.linspace(0.1, 0.9, len(queries.truth))
-        return Answers(queries.truth * np.where(sure > 0.5, 1.0, 2.0), sure, ("",) * len(sure))
+        metres = queries.truth * np.where(sure > 0.5, 1.0, 2.0)
+        return Answers(metres, sure / metres, ("",) * len(sure), np.full(len(sure), 0.1))
 
     monkeypatch.setattr(embedded, "ask", scripted)
     export = embedded.train(recipe, tmp_path / "run")
     profile = load_profile(export)
     assert profile.calibration.confidence[0] < 0.1
     assert profile.calibration.confidence[-1] > 0.9
+    # Of "x.x" m: the density per unit of log depth is ten times the certainty of the script.
+    assert profile.calibration.score == "relative"
+    assert 1.0 <= profile.calibration.raw[0] < profile.calibration.raw[-1] <= 9.0
     assert set(profile.spatial_tasks) == {task.value for task in SpatialTask}
     record = json.loads((export / "training.json").read_text())
     assert record["validation"]["wide"]["delta1"] == pytest.approx(0.5, abs=0.03)
@@ -192,6 +210,12 @@ def test_the_recipe_keeps_its_seeds_apart():
         ("vision: {steps: 1}\ntext: {steps: 1}\ndata: {labels_per_view: 2}\n", "crop_share"),
         ("vision: {steps: 1}\ntext: {steps: 1}\npixel_reference: arrow\n", "marker or text"),
         ("vision: {steps: 1}\ntext: {steps: 1}\ncompile: 1\n", "true or false"),
+        ("vision: {steps: -5}\ntext: {steps: 1}\n", "steps: expected 0 or more, got -5"),
+        ("vision: {steps: 1}\ntext: {steps: 1, median_share: 2}\n", "median_share: expected 0 to 1"),
+        ("vision: {steps: 1}\ntext: {steps: 1, dense_weight: -1}\n", "dense_weight: expected 0 or more"),
+        ("vision: {steps: 1}\ntext: {steps: 1}\nworkers: 0\n", "workers: expected more than 0"),
+        ("vision: {steps: 1, batch: 9}\ntext: {steps: 1}\n", "vision.batch: expected a multiple of workers"),
+        ("vision: {steps: 1}\ntext: {steps: 1}\ndata: {robot_share: 7}\n", "robot_share"),
     ],
 )
 def test_wrong_recipes_are_refused_by_name(tmp_path, text, word):
@@ -204,7 +228,7 @@ def test_wrong_recipes_are_refused_by_name(tmp_path, text, word):
 def test_cache_of_other_seeds_is_refused(tmp_path):
     render_set(ViewSet("toy", 1, 200, 0.5, 112.0), tmp_path, toy_view, 1, progress=False)
     for other in (ViewSet("toy", 2, 200, 0.5, 112.0), ViewSet("toy", 1, 200, 0.5, 100.0)):
-        with pytest.raises(ValueError, match="another folder"):
+        with pytest.raises(TrainingConfigError, match="another folder"):
             render_set(other, tmp_path, toy_view, 1, progress=False)
     with pytest.raises(ValueError, match="400"):
         ViewCache(tmp_path / "toy", 400)
@@ -213,11 +237,12 @@ def test_cache_of_other_seeds_is_refused(tmp_path):
 # --- calibration -----------------------------------------------------------------------------------------------
 
 
-def test_calibration_finds_what_the_probability_means():
+def test_calibration_finds_what_the_certainty_means():
     rng = np.random.default_rng(0)
-    probability = rng.uniform(0.0, 1.0, 4000)
+    certainty = rng.uniform(0.0, 1.0, 4000)
     truth = rng.uniform(1.0, 10.0, 4000)
-    answered = truth * np.exp(rng.normal(0.0, 0.5 * (1.05 - probability)))
+    answered = truth * np.exp(rng.normal(0.0, 0.5 * (1.05 - certainty)))
+    probability = certainty * 0.01 / answered  # of two decimals
     fitted = fit_calibration(probability, answered, truth, "a simulation")
     assert len(fitted.raw) <= 12
     assert all(b >= a for a, b in zip(fitted.confidence, fitted.confidence[1:], strict=False))

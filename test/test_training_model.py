@@ -18,6 +18,7 @@ from training_toys import (  # noqa: E402, F401
     toy_view,
 )
 
+from depthlm_ros.canonical import CanonicalView  # noqa: E402
 from depthlm_ros.engines.base import PromptImage  # noqa: E402
 from depthlm_ros.profile import DEPTHLM_ANSWER, DEPTHLM_PREFIX, DEPTHLM_QUESTION  # noqa: E402
 from depthlm_ros.prompting import marker_paint  # noqa: E402
@@ -80,6 +81,21 @@ def test_marked_sample_is_what_inference_shows_the_model():
     assert torch.allclose(ours, whole["pixel_values"], atol=1e-6)
 
 
+def test_filled_sample_is_what_inference_shows_the_model_with_a_patch_grid():
+    rgb, depth = toy_view(3, "robot")
+    rgb, depth = rgb[:57, :90].copy(), depth[:57, :90]
+    seen = CanonicalView(rgb, 112.0, 112.0, 112.0, patch_grid_px=16).image
+    shown = PromptImage(seen.copy(), marker_paint(40, 30)).pixels()
+    whole = make_processor(8)([shown], return_tensors="pt")
+    view, filled_depth, pixel, target = marked_sample(rgb, depth, (40, 30), filled=True)
+    assert (pixel, target) == ((40, 30), depth[30, 40])
+    assert np.array_equal(filled_depth[:57, :90], depth)
+    assert np.isinf(filled_depth[57:]).all()
+    assert np.isinf(filled_depth[:, 90:]).all()
+    ours = processor_pixel_values(torch.from_numpy(view.copy())[None], 8)
+    assert torch.equal(ours, whole["pixel_values"])
+
+
 def test_batched_path_equals_the_models_own_forward(tokenizer):
     model = toy_model(tokenizer)
     views = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8))
@@ -108,6 +124,29 @@ def test_batches_have_one_size_and_the_pixels_depth(cache):
     assert all(side % 16 == 0 for side in batch.depth.shape[1:])
     assert torch.isfinite(batch.target).all()
     assert pointed_tokens(batch, 8).max() < batch.depth.shape[1] * batch.depth.shape[2] // 256
+
+
+def test_filled_batches_hold_views_of_many_sizes_on_one_canvas(cache):
+    sizes = set()
+    for crop_share in (0.0, 1.0):
+        batch = training_batch(
+            cache,
+            24,
+            LIMITS,
+            Variety(crop_share, 0.0, marked=False, filled=True),
+            np.random.default_rng(4),
+            np.random.default_rng(5),
+        )
+        rows, columns = batch.views.shape[1:3]
+        assert (rows % 16, columns % 16) == (0, 0)
+        black = (batch.views == 0).all(-1)
+        heights, widths = rows - black.all(2).sum(1), columns - black.all(1).sum(1)
+        assert heights.min() > rows - 16
+        assert widths.min() > columns - 16
+        assert (batch.pixel[:, 0] < widths).all()
+        assert (batch.pixel[:, 1] < heights).all()
+        sizes |= set(zip(heights.tolist(), widths.tolist(), strict=True))
+    assert len(sizes) > 12
 
 
 def test_views_of_nothing_but_sky_are_skipped():

@@ -1,7 +1,6 @@
 """The tensorrt_llm engine end to end, with a stand-in for TensorRT-LLM in a real worker process."""
 
 import json
-import os
 import shutil
 import sys
 import threading
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from memory_files import new_shared_memory, shared_memory
 
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.config import DepthLMConfig, EngineConfig, from_flat
@@ -109,11 +109,11 @@ def test_answers_crashes_and_recovery(stand_in):
 
 def test_depth_comes_out_of_it(stand_in):
     """From the configuration to metres: the stand-in says a tenth of the image's mean."""
-    k = np.array([[112.0, 0, 79.5], [0, 112.0, 59.5], [0, 0, 1]])
-    camera = PinholeCamera(160, 120, k, np.zeros(5), "plumb_bob", np.eye(3), np.hstack([k, np.zeros((3, 1))]))
+    k = np.array([[112.0, 0, 79.5], [0, 112.0, 63.5], [0, 0, 1]])
+    camera = PinholeCamera(160, 128, k, np.zeros(5), "plumb_bob", np.eye(3), np.hstack([k, np.zeros((3, 1))]))
     values = {"engine.name": "tensorrt_llm", "engine.dtype": "bfloat16", "engine.start_timeout_s": 300.0}
     with open_estimator(from_flat(values, DepthLMConfig())) as estimator:
-        frame = estimator.prepare(np.full((120, 160, 3), 25, np.uint8), camera)
+        frame = estimator.prepare(np.full((128, 160, 3), 25, np.uint8), camera)
         found = estimator.ask(frame, [[80, 60], [30, 40], [0, 0]])
     assert found.depth[:2].tolist() == [2.5, 2.5]
     assert np.isnan(found.depth[2])
@@ -242,7 +242,7 @@ def test_releases():
 
 
 def test_no_shared_memory_has_a_name(stand_in):
-    before = set(os.listdir("/dev/shm"))
+    before = shared_memory()
     with engine() as running:
         running.generate([prompt()], max_new_tokens=1)
-        assert set(os.listdir("/dev/shm")) <= before
+        assert not new_shared_memory(before)

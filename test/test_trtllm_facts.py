@@ -1,14 +1,21 @@
 """What is used of TensorRT-LLM is what the facts say, what the stand-in takes, and what an unpacked wheel has."""
 
 import ast
+import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from trtllm_facts import FACTS, problems
 
+from depthlm_ros.engines.base import Prompt
+from depthlm_ros.engines.http_dialect import Dialect, PrefixWay, chat_request
+from depthlm_ros.engines.trtllm_support import ARCHITECTURES, LAST_READ
+
 ROOT = Path(__file__).resolve().parents[1]
 BACKEND = ROOT / "depthlm_ros" / "engines" / "trtllm_backend.py"
+SERVERS = Path(__file__).parent / "data" / "server_facts.json"
 STAND_IN = Path(__file__).parent / "stand_ins" / "trtllm"
 
 
@@ -22,12 +29,51 @@ def known(kind, **wanted):
     return {name for fact in facts for name in (*fact.get("names", ()), *fact.get("parameters", ()))}
 
 
+def lines(fact):
+    """Release lines (1.0, 1.2, ...) of the known releases that a fact was read in."""
+    releases = [FACTS["sources"][source]["release"] for source in fact["read_in"]]
+    return {".".join(release.split(".")[:2]) for release in releases if not release.startswith("unknown")}
+
+
 @pytest.mark.parametrize("fact", FACTS["facts"], ids=label)
 def test_every_fact_says_where_it_was_read(fact):
-    for source in fact["read_in"]:
-        assert FACTS["sources"][source]["file"] == fact["file"]
-        assert FACTS["sources"][source]["release_from"]
-    assert fact["read_in"] or "not at hand" in fact["note"] or "without its commit" in fact["note"]
+    for name in fact["read_in"]:
+        source = FACTS["sources"][name]
+        assert source["release_from"]
+        # A fact may show where another file uses or defines it; the note then names that file.
+        elsewhere = Path(source["file"]).stem in fact.get("note", "")
+        assert source["file"] in ("", fact["file"]) or elsewhere, name
+    assert lines(fact), "no release that it was read in is known"
+
+
+@pytest.mark.parametrize("fact", FACTS["facts"], ids=label)
+def test_a_fact_was_read_in_every_line_or_says_why_not(fact):
+    unread = fact.get("unread", {})
+    assert lines(fact) & unread.keys() == set()
+    assert lines(fact) | unread.keys() >= {"1.0", "1.2", "1.3"}
+    assert all(unread.values())
+
+
+def test_architectures_run_since_the_release_that_names_them_first():
+    for fact in (f for f in FACTS["facts"] if f["kind"] == "registered"):
+        first = min(tuple(map(int, line.split("."))) for line in lines(fact))
+        assert {ARCHITECTURES[name] for name in fact["arguments"]} == {first}
+    newest = max(line for fact in FACTS["facts"] for line in lines(fact))
+    assert ".".join(map(str, LAST_READ)) == newest
+
+
+def test_every_field_that_is_sent_to_trtllm_serve_was_read():
+    prompt = Prompt((), "how far?", system="be brief", prefix="It is")
+    tokens = SimpleNamespace(ids=lambda prompt: [1])
+    dialects = [*(Dialect(prefix=way) for way in PrefixWay), Dialect(tokens=tokens)]
+    bodies = [chat_request("m", prompt, [], dialect, max_tokens=9, stop=["."]) for dialect in dialects]
+    (fact,) = (f for f in FACTS["facts"] if f.get("class") == "ChatCompletionRequest")
+    taken = set(json.loads(SERVERS.read_text(encoding="utf-8"))["trtllm-serve"]["request_fields"])
+    refused = {"continue_final_message", "repeat_penalty", "generation_config"}  # other servers' names
+    sent = set().union(*bodies) - refused
+    assert {"max_completion_tokens" if name == "max_tokens" else name for name in sent} == set(fact["names"])
+    assert sent | set(fact["names"]) <= taken
+    assert not refused & taken
 
 
 @pytest.mark.parametrize("fact", [f for f in FACTS["facts"] if f.get("stand_in", True)], ids=label)

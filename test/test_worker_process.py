@@ -2,46 +2,43 @@
 
 import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from memory_files import new_shared_memory, shared_memory
+from worker_marks import marked_processes
 
 from depthlm_ros.engines.base import EngineError, Finish, Paint, Prompt, PromptImage
 from depthlm_ros.engines.worker_limits import Limits
-from depthlm_ros.engines.worker_reaping import TOKEN_VARIABLE
 from depthlm_ros.engines.worker_supervisor import Supervisor
 
 STAND_IN = Path(__file__).parent / "stand_ins" / "worker_stand_in.py"
 FOREVER = 60.0
 """Longer than any test waits; a busy machine is slow."""
 
-
-def marked_processes():
-    """Every running process that carries the token of some worker."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and TOKEN_VARIABLE.encode() in (entry / "environ").read_bytes():
-                found.add(int(entry.name))
-        except OSError:
-            pass
-    return found
+PROMISE_S = 2.0
+"""A node is gone within it, whatever its worker does."""
 
 
 @pytest.fixture
 def worker(tmp_path):
     """Starts supervisors; afterwards there is no process and no shared memory that was not there before."""
-    processes, memory, started = marked_processes(), set(os.listdir("/dev/shm")), []
+    processes, memory, started = marked_processes(), shared_memory(), []
 
-    def start(*, begin=True, fault=None, child=False, **limits):
-        settings = {"lives": str(tmp_path / "lives"), "fault": fault or {}, "child": child}
+    def start(*, begin=True, fault=None, child=False, busy=os.devnull, **limits):
+        settings = {
+            "lives": str(tmp_path / "lives"), "fault": fault or {}, "child": child, "busy": str(busy),
+        }  # fmt: skip
         patience = {"start_s": FOREVER, "silence_s": FOREVER, "first_delay_s": 0.05} | limits
         argv = (sys.executable, str(STAND_IN))
         supervisor = Supervisor(argv, settings, at_once=4, limits=Limits(**patience))
@@ -54,13 +51,30 @@ def worker(tmp_path):
     for supervisor in started:
         supervisor.stop()
     assert marked_processes() <= processes
-    assert set(os.listdir("/dev/shm")) <= memory
+    assert not new_shared_memory(memory)
 
 
 def ask(supervisor, *questions, seconds=FOREVER, images=(), prefix=""):
     prompts = [Prompt(tuple(images), question, prefix=prefix) for question in questions]
     deadline = None if seconds is None else time.monotonic() + seconds
     return supervisor.call(prompts, max_new_tokens=9, stop=("m",), deadline=deadline)
+
+
+@contextmanager
+def told_when_busy(tmp_path):
+    """A named pipe for a worker, and how to wait until it has begun what it never ends."""
+    path = tmp_path / "busy"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def wait():
+        assert select.select([reading], [], [], FOREVER)[0], "the worker never began"
+        return os.read(reading, 99).decode()
+
+    try:
+        yield path, wait
+    finally:
+        os.close(reading)
 
 
 def test_prompts_arrive_whole_and_answers_come_back_in_order(worker):
@@ -220,6 +234,46 @@ def test_stopping_ends_what_the_worker_started_elsewhere(worker):
     assert marked_processes() <= before
 
 
+@pytest.mark.parametrize("how", ["hang", "never", "freeze"])
+def test_a_busy_worker_is_let_go_at_once(worker, tmp_path, how):
+    """It blocks its own loop; it answers nothing but listens; the whole process stands still."""
+    before = marked_processes()
+    with told_when_busy(tmp_path) as (pipe, begun), ThreadPoolExecutor(1) as thread:
+        supervisor = worker(child=True, busy=pipe)
+        asked = thread.submit(ask, supervisor, how, seconds=None)
+        assert begun() == how
+        processes, process = marked_processes() - before, supervisor._worker.pid
+        began = time.monotonic()
+        supervisor.stop()
+        took = time.monotonic() - began
+        with pytest.raises(EngineError, match="the engine was stopped"):
+            asked.result(FOREVER)
+    assert took < PROMISE_S
+    assert len(processes) == 3
+    assert not marked_processes() & processes
+    with pytest.raises(ChildProcessError):  # it is no zombie either
+        os.waitpid(process, os.WNOHANG)
+
+
+def test_a_worker_that_takes_no_message_holds_up_neither_cancel_nor_stop(worker, tmp_path):
+    with told_when_busy(tmp_path) as (pipe, begun), ThreadPoolExecutor(1) as thread:
+        supervisor = worker(busy=pipe)
+        assert [a.finish for a in ask(supervisor, "freeze", seconds=0.2)] == [Finish.DEADLINE]
+        assert begun() == "freeze"
+        asked = thread.submit(ask, supervisor, *["x" * 1000] * 3000, seconds=None)
+        channel = supervisor._worker.channel
+        end = time.monotonic() + FOREVER
+        while not channel._sending.locked() and time.monotonic() < end:
+            time.sleep(0.01)
+        began = time.monotonic()
+        supervisor.cancel()
+        answers = asked.result(FOREVER)
+        supervisor.stop()
+        took = time.monotonic() - began
+    assert {answer.finish for answer in answers} == {Finish.DEADLINE}
+    assert took < PROMISE_S
+
+
 def test_a_crash_leaves_nothing_of_what_the_worker_started(worker):
     supervisor = worker(child=True, first_delay_s=FOREVER)
     mine = marked_processes()
@@ -244,7 +298,7 @@ def test_when_the_parent_is_killed_nothing_survives(tmp_path):
         time.sleep(300)
         """
     )
-    before, memory = marked_processes(), set(os.listdir("/dev/shm"))
+    before, memory = marked_processes(), shared_memory()
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     try:
         assert parent.stdout is not None
@@ -258,4 +312,4 @@ def test_when_the_parent_is_killed_nothing_survives(tmp_path):
     while marked_processes() - before and time.monotonic() < end:
         time.sleep(0.05)
     assert not marked_processes() - before
-    assert set(os.listdir("/dev/shm")) <= memory
+    assert not new_shared_memory(memory)

@@ -79,7 +79,7 @@ def test_a_message_holds_a_jpeg_or_a_png_and_no_decoder_is_started_for_else(monk
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a program"))
     data = io.BytesIO()
     Image.fromarray(noise((20, 30, 3))).save(data, kind)
-    with pytest.raises(ImageError, match=r"cannot be read as an image.*JPEG or PNG"):
+    with pytest.raises(ImageError, match=r"expected an image as JPEG or PNG"):
         decode_image(data.getvalue(), max_megapixels=1.0)
 
 
@@ -87,7 +87,7 @@ def test_a_message_holds_a_jpeg_or_a_png_and_no_decoder_is_started_for_else(monk
 def test_a_file_of_another_format_is_refused_with_those_that_are_read(monkeypatch, tmp_path, kind):
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a program"))
     Image.fromarray(noise((20, 30, 3))).save(tmp_path / "a", kind)
-    with pytest.raises(ImageError, match=r"cannot be read as an image.*PNG, .* or PPM"):
+    with pytest.raises(ImageError, match=r"expected an image as PNG, .* or PPM"):
         read(tmp_path / "a")
 
 
@@ -120,18 +120,18 @@ def test_what_is_no_whole_single_image_is_refused(tmp_path):
     Image.fromarray(np.full((9, 9), 70000, np.int32)).save(tmp_path / "wide.tiff")
     for name, says in (
         ("cut.jpg", "truncated"),
-        ("text.png", "cannot be read"),
-        ("empty.png", "cannot be read"),
-        ("moving.gif", "cannot be read"),
+        ("text.png", "expected an image as PNG"),
+        ("empty.png", "expected an image as PNG"),
+        ("moving.gif", "expected an image as PNG"),
         ("moving.png", "2 frames"),
         ("float.tiff", "floating-point"),
         ("wide.tiff", "16-bit"),
-        ("absent.png", "no such file"),
+        ("absent.png", "there is no such file"),
     ):
         with pytest.raises(ImageError, match=says) as caught:
             read(tmp_path / name)
         assert name in str(caught.value)
-    with pytest.raises(ImageError, match="cannot be read"):
+    with pytest.raises(ImageError, match="expected an image"):
         read(tmp_path)
 
 

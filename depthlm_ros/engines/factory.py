@@ -60,6 +60,7 @@ def create_engine(config: EngineConfig) -> VlmEngine:
             dtype=config.dtype,
             batch_size=config.batch_size,
             threads=config.threads,
+            marker_reuse=config.marker_reuse,
         )
     if config.name == "tensorrt_llm":
         from depthlm_ros.engines.tensorrt_llm import TensorRTEngine, TensorRTSettings

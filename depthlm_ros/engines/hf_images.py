@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 
 FRAMES_KEPT = 2
 """Prepared frames that are kept for a next call: speed is asked about two frames, and on the newest again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Repaint:
+    """How a prepared image differs from that of its frame.
+
+    Attributes:
+        base: The frame's prepared image, (3, H, W), the same object for all prompts of the frame.
+        rows: Outside of these rows, or
+        columns: of these columns, the two are equal.
+    """
+
+    base: torch.Tensor
+    rows: slice
+    columns: slice
 
 
 class _Frame:
@@ -97,18 +113,37 @@ class ImagePreparer:
         prepared[:, rows, columns] = self._normalise(window)
         return prepared
 
+    def repaint(self, image: PromptImage) -> Repaint | None:
+        """Where an image differs from its frame once both are prepared; None for one that is not painted over.
+
+        Args:
+            image: An image that :meth:`prepare` takes.
+        """
+        if image.paint is None or not image.paint.xy:
+            return None
+        frame = self._frame(image.base)
+        rows, columns = self._touched(frame, image.paint)
+        height, width = frame.prepared.shape[1:]
+        return Repaint(frame.prepared, slice(*rows.indices(height)), slice(*columns.indices(width)))
+
     def _repaint(self, frame: _Frame, painted: RgbImage, paint: Paint) -> tuple[slice, slice, RgbImage]:
         """Where the resized image differs from the frame's, and what it is there."""
-        x, y = np.asarray(paint.xy, dtype=np.intp).T
-        x, y = x % painted.shape[1], y % painted.shape[0]
-        box = (int(y.min()), int(y.max()) + 1, int(x.min()), int(x.max()) + 1)
+        rows, columns = self._touched(frame, paint)
         if frame.resized is frame.base:
-            rows, columns = slice(*box[:2]), slice(*box[2:])
             return rows, columns, painted[rows, columns]
         if frame.resampler is not None:
-            rows, columns = frame.resampler.touched(*box)
             return rows, columns, frame.resampler.resample(painted, rows, columns)
-        return slice(None), slice(None), self._resize(painted)
+        return rows, columns, self._resize(painted)
+
+    @staticmethod
+    def _touched(frame: _Frame, paint: Paint) -> tuple[slice, slice]:
+        """Rows and columns of the resized image that the painted pixels are part of."""
+        x, y = np.asarray(paint.xy, dtype=np.intp).T
+        x, y = x % frame.base.shape[1], y % frame.base.shape[0]
+        box = (int(y.min()), int(y.max()) + 1, int(x.min()), int(x.max()) + 1)
+        if frame.resized is frame.base:
+            return slice(*box[:2]), slice(*box[2:])
+        return (slice(None), slice(None)) if frame.resampler is None else frame.resampler.touched(*box)
 
     def _frame(self, base: RgbImage) -> _Frame:
         for frame in self._frames:

@@ -13,7 +13,7 @@ from PIL import Image
 from depthlm_ros.engines.base import EngineError, Prompt
 from depthlm_ros.engines.hf_chat import ChatText, chat_template
 from depthlm_ros.engines.hf_checkpoint import read_json
-from depthlm_ros.engines.hf_images import ImagePreparer, PixtralImages, QwenImages
+from depthlm_ros.engines.hf_images import ImagePreparer, PixtralImages, QwenImages, Repaint
 
 if TYPE_CHECKING:
     import torch
@@ -30,16 +30,20 @@ class Encoded:
     Attributes:
         ids: Token ids, the image's included.
         images: What the encoder needs of the images.
+        repaint: Where the image differs from its frame, if there is one image and it is painted over.
     """
 
     ids: list[int]
     images: tuple[Any, ...]
+    repaint: Repaint | None = None
 
 
 class Encoder(Protocol):
     """What the engine needs of an encoder."""
 
     tokenizer: Any
+    reentrant: bool
+    """Whether a prompt may be prepared in one thread while the tokenizer decodes in another."""
 
     def encode(self, prompt: Prompt) -> Encoded:
         """Prepare one prompt.
@@ -68,6 +72,8 @@ class AssembledEncoder:
         device: Where the model's inputs are to live.
         token_types: Whether the model wants ``mm_token_type_ids``.
     """
+
+    reentrant = True
 
     def __init__(
         self,
@@ -115,7 +121,16 @@ class AssembledEncoder:
                 expanded += self._image_ids(*next(rest).shape[1:])
             else:
                 expanded.append(token)
-        return Encoded(expanded, images)
+        repaint = self._images.repaint(prompt.images[0]) if len(prompt.images) == 1 else None
+        return Encoded(expanded, images, repaint)
+
+    def pack(self, images: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Lay prepared images, or whole patches of them, out as the model's inputs."""
+        return self._images.pack(images)
+
+    def image_end(self, ids: Sequence[int]) -> int:
+        """How many tokens there are up to the last one that stands for a part of an image; 0 without an image."""
+        return next((n for n in range(len(ids), 0, -1) if ids[n - 1] == self._image_id), 0)
 
     def batch(self, prompts: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """See :class:`Encoder`."""
@@ -143,6 +158,9 @@ class ProcessorEncoder:
         template: The chat template.
         device: Where the model's inputs are to live.
     """
+
+    # It switches its tokenizer's padding on and off, which a tokenizer that decodes meanwhile refuses.
+    reentrant = False
 
     def __init__(self, processor: Any, template: str, *, device: torch.device) -> None:
         self.tokenizer = processor.tokenizer

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from depthlm_ros.engines.base import EngineError
 from depthlm_ros.engines.http_errors import CallError, retry_after_s, scrubbed, status_error
 from depthlm_ros.engines.http_settings import ServerSettings, tls_context
 
@@ -23,18 +24,25 @@ class HttpClient:
         settings: Time limits, key and TLS.
 
     Raises:
-        EngineError: The TLS settings are wrong.
+        EngineError: The TLS settings, or the proxy of the environment, are wrong.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            verify=tls_context(settings),
-            timeout=httpx.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.max_in_flight),
-        )
+        verify = tls_context(settings)
+        try:
+            self._client = httpx.AsyncClient(
+                headers=headers,
+                verify=verify,
+                timeout=httpx.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s, pool=None),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.max_in_flight),
+            )
+        except (ImportError, ValueError) as error:
+            raise EngineError(
+                f"the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used ({error}); unset it, or "
+                "name the servers of engine.base_urls in NO_PROXY"
+            ) from None
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -79,7 +87,9 @@ class HttpClient:
             raise _no_connection(error, self._settings.connect_timeout_s) from None
         except (asyncio.TimeoutError, TimeoutError, httpx.TimeoutException):
             raise CallError(
-                f"no whole answer within {limit:g} s (engine.read_timeout_s)", server_failed=True
+                f"no whole answer within {limit:g} s (engine.read_timeout_s)",
+                server_failed=True,
+                timed_out=True,
             ) from None
         except httpx.HTTPError as error:
             # Not the error's text: httpx quotes headers that it cannot send.
@@ -104,7 +114,7 @@ class HttpClient:
 def _json(received: bytes) -> Any:
     try:
         return json.loads(received)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CallError("the answer is not JSON", server_failed=True) from None
 
 

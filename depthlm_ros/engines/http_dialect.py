@@ -29,7 +29,21 @@ class PrefixWay(Enum):
     """Not at all: the model decodes the start itself, and it is taken off afterwards."""
 
 
-OPTIONAL_FIELDS: dict[str, Any] = {"logprobs": True, "include_stop_str_in_output": True, "seed": 0}
+PENALTY_FIELDS: dict[str, Any] = {
+    "repetition_penalty": 1.0,
+    "repeat_penalty": 1.0,
+    "generation_config": '{"repetition_penalty": 1.0}',
+}
+"""Each asks for no repetition penalty: vLLM and trtllm-serve, llama.cpp, and `transformers serve` (a text that holds
+JSON) know one of them. Where a request is silent, vLLM and `transformers serve` take the penalty of the checkpoint's
+generation_config.json, also at temperature 0; Qwen2.5-VL's of 1.05 would change digits."""
+
+OPTIONAL_FIELDS: dict[str, Any] = {
+    "logprobs": True,
+    "include_stop_str_in_output": True,
+    "seed": 0,
+    **PENALTY_FIELDS,
+}
 """Fields that a strict server may refuse; each is sent where it is understood."""
 
 _PREFIX_FIELDS: dict[PrefixWay, dict[str, Any]] = {
@@ -51,6 +65,7 @@ class Dialect:
         fields: Which of ``OPTIONAL_FIELDS`` it takes.
         logprobs: Whether its answers hold log-probabilities.
         tokens: Makes the ids for ``PrefixWay.TOKENS``; else None.
+        model: The model that its answers name; empty where they name none.
     """
 
     kind: str = ""
@@ -58,6 +73,12 @@ class Dialect:
     fields: frozenset[str] = frozenset(OPTIONAL_FIELDS)
     logprobs: bool = False
     tokens: PromptTokens | None = None
+    model: str = ""
+
+    @property
+    def asks_for_no_penalty(self) -> bool:
+        """Whether the server takes a request for decoding without a repetition penalty; if not, its own applies."""
+        return not self.fields.isdisjoint(PENALTY_FIELDS)
 
 
 def messages_of(prompt: Prompt, uris: Sequence[str]) -> list[dict[str, Any]]:

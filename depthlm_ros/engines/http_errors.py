@@ -19,6 +19,7 @@ class CallError(Exception):
         retry: Whether the same request may succeed if it is sent again, perhaps to another server.
         retry_after_s: Seconds that the server asked to wait, or 0.
         server_failed: Whether this speaks against the server (and not against the request).
+        timed_out: Whether the server took the request and gave no whole answer in time.
     """
 
     def __init__(
@@ -29,10 +30,11 @@ class CallError(Exception):
         retry: bool = False,
         retry_after_s: float = 0.0,
         server_failed: bool = False,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(reason)
         self.status, self.retry = status, retry
-        self.retry_after_s, self.server_failed = retry_after_s, server_failed
+        self.retry_after_s, self.server_failed, self.timed_out = retry_after_s, server_failed, timed_out
 
 
 class ReplyError(ValueError):
@@ -56,7 +58,7 @@ def retry_after_s(header: str | None) -> float:
     """
     if not header:
         return 0.0
-    if header.strip().isdigit():
+    if header.strip().isascii() and header.strip().isdigit():
         return float(header)
     try:
         return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())

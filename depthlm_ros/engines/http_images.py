@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from PIL import Image
 
 from depthlm_ros.engines.base import Paint, Prompt, PromptImage, RgbImage
+
+KEPT = 2
+"""Images whose data URI is kept for a next call: the stream's frame, and the one that callers ask about meanwhile."""
 
 _Key = tuple[int, "Paint | None"]
 
@@ -33,6 +37,27 @@ def data_uri(pixels: RgbImage, image_format: str, jpeg_quality: int) -> str:
     return f"data:image/{image_format};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
+class KeptUris:
+    """The data URIs of the last few unpainted images, for as long as the images themselves are there.
+
+    With text references a frame is asked in several calls about one image. A marked image is asked about once.
+    """
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[weakref.ref[RgbImage], str]] = deque(maxlen=KEPT)
+
+    def find(self, image: PromptImage) -> str | None:
+        """The URI of an image, or None."""
+        if image.paint is not None:
+            return None
+        return next((uri for base, uri in self._kept.copy() if base() is image.base), None)
+
+    def keep(self, image: PromptImage, uri: str) -> None:
+        """Keep the URI of an image, if it is unpainted."""
+        if image.paint is None:
+            self._kept.append((weakref.ref(image.base), uri))
+
+
 class ImageUris:
     """The data URIs of one call: made when first wanted, shared by all who want the same, let go after the last.
 
@@ -40,10 +65,13 @@ class ImageUris:
         prompts: Every prompt of the call.
         image_format: ``png`` or ``jpeg``.
         jpeg_quality: 1 to 100, for ``jpeg``.
+        kept: What earlier calls made.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], image_format: str, jpeg_quality: int) -> None:
-        self._format, self._quality = image_format, jpeg_quality
+    def __init__(
+        self, prompts: Sequence[Prompt], image_format: str, jpeg_quality: int, kept: KeptUris
+    ) -> None:
+        self._format, self._quality, self._kept = image_format, jpeg_quality, kept
         self._wanted = Counter(_key(image) for prompt in prompts for image in prompt.images)
         self._tasks: dict[_Key, asyncio.Task[str]] = {}
         self.encoded = 0
@@ -76,7 +104,11 @@ class ImageUris:
         return self._tasks[key]
 
     def _encode(self, image: PromptImage) -> str:
-        return data_uri(image.pixels(), self._format, self._quality)
+        uri = self._kept.find(image)
+        if uri is None:
+            uri = data_uri(image.pixels(), self._format, self._quality)
+            self._kept.keep(image, uri)
+        return uri
 
 
 def _key(image: PromptImage) -> _Key:

@@ -14,7 +14,7 @@ from depthlm_ros.engines.http_client import HttpClient
 from depthlm_ros.engines.http_dialect import OPTIONAL_FIELDS, Dialect, PrefixWay, chat_request
 from depthlm_ros.engines.http_errors import CallError, ReplyError
 from depthlm_ros.engines.http_images import data_uri
-from depthlm_ros.engines.http_response import answer_of, models_of, prompt_tokens_of
+from depthlm_ros.engines.http_response import answer_of, answering_model_of, models_of, prompt_tokens_of
 from depthlm_ros.engines.http_settings import ServerSettings
 from depthlm_ros.engines.http_tokens import PROBE_IDS, PromptTokens
 
@@ -47,6 +47,22 @@ async def get_to_know(client: HttpClient, base: str, settings: ServerSettings) -
         return await _seeing(server, dialect, settings)
     except ReplyError as error:
         raise CallError(str(error), server_failed=True) from None
+
+
+async def confirm_model(client: HttpClient, base: str, model: str, kind: str) -> None:
+    """See whether a server that was got to know still has the model and is of the same kind.
+
+    Raises:
+        CallError: It cannot be reached, or is another one now.
+    """
+    try:
+        found = _kind_of_model(models_of(await client.get(base + "/v1/models")), model)
+    except ReplyError as error:
+        raise CallError(str(error), server_failed=True) from None
+    if found != kind:
+        raise CallError(
+            f"another server answers there now ({found or 'unnamed'}, it was {kind or 'unnamed'})"
+        )
 
 
 class _Server:
@@ -154,7 +170,8 @@ async def _seeing(server: _Server, dialect: Dialect, settings: ServerSettings) -
     uris: Sequence[str] = [data_uri(_IMAGE.pixels(), settings.image_format, settings.jpeg_quality)]
     body = chat_request(server.model, prompt, uris, dialect, max_tokens=2)
     try:
-        answer = answer_of(await server.client.post(server.url, body))
+        reply = await server.client.post(server.url, body)
+        answer = answer_of(reply)
     except CallError as error:
         if error.status is None or error.retry:
             raise
@@ -164,4 +181,4 @@ async def _seeing(server: _Server, dialect: Dialect, settings: ServerSettings) -
             status=error.status,
             server_failed=error.server_failed,
         ) from None
-    return dataclasses.replace(dialect, logprobs=bool(answer.tokens))
+    return dataclasses.replace(dialect, logprobs=bool(answer.tokens), model=answering_model_of(reply))

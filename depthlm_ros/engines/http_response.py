@@ -35,6 +35,12 @@ def prompt_tokens_of(payload: Any) -> int | None:
     return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else None
 
 
+def answering_model_of(payload: Any) -> str:
+    """The model that a reply names (some servers repeat the request's), or empty."""
+    name = payload.get("model") if isinstance(payload, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 def answer_of(payload: Any, *, written: str = "", stop: Sequence[str] = ()) -> Answer:
     """The answer in a reply to ``/v1/chat/completions``.
 
@@ -115,7 +121,8 @@ def _logprob_entries(choice: dict[str, Any]) -> list[tuple[str, float]]:
 def _logprob(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return math.nan
-    return float(value) if math.isfinite(value) and _NO_LOGPROB < value <= 1e-6 else math.nan
+    # Compared before anything else: an integer may be too large for a float, and NaN compares false.
+    return float(value) if _NO_LOGPROB < value <= 1e-6 else math.nan
 
 
 def _aligned(text: str, entries: Sequence[tuple[str, float]]) -> tuple[Token, ...]:

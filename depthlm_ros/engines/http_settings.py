@@ -68,6 +68,12 @@ def settings_from(
             f"engine.api_key_env: the environment variable {config.api_key_env!r} is empty or not set; export the "
             "server's key under that name, or leave the option empty to send no key"
         )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        # Not repeated in the message: it is a secret.
+        raise EngineError(
+            f"engine.api_key_env: what the environment variable {config.api_key_env!r} holds is no key (a space, a "
+            "line break or a letter outside ASCII is in it); export the key alone"
+        )
     return ServerSettings(
         urls=base_urls(config.base_urls),
         model=config.model,

@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -28,10 +29,10 @@ from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt
 from depthlm_ros.engines.http_client import HttpClient
 from depthlm_ros.engines.http_dialect import PrefixWay, chat_request
 from depthlm_ros.engines.http_errors import CallError, ReplyError
-from depthlm_ros.engines.http_images import ImageUris
-from depthlm_ros.engines.http_pool import ServerPool
+from depthlm_ros.engines.http_images import ImageUris, KeptUris
+from depthlm_ros.engines.http_pool import Endpoint, ServerPool
 from depthlm_ros.engines.http_probe import CHAT
-from depthlm_ros.engines.http_response import answer_of
+from depthlm_ros.engines.http_response import answer_of, answering_model_of
 from depthlm_ros.engines.http_settings import ServerSettings
 
 _LOG = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class OpenAIEngine:
         self._pool: ServerPool | None = None
         self._slots: asyncio.Semaphore | None = None
         self._cancelled: asyncio.Event | None = None
+        self._kept = KeptUris()
 
     @property
     def model_name(self) -> str:
@@ -128,7 +130,8 @@ class OpenAIEngine:
         """End a call that is under way in another thread; see :meth:`VlmEngine.cancel`."""
         loop, cancelled = self._loop, self._cancelled
         if loop is not None and cancelled is not None:
-            loop.call_soon_threadsafe(cancelled.set)
+            with suppress(RuntimeError):  # the loop was closed meanwhile, with the call that was under way
+                loop.call_soon_threadsafe(cancelled.set)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         assert self._loop is not None
@@ -167,7 +170,7 @@ class OpenAIEngine:
         if not prompts:
             return []
         self._cancelled = cancelled = asyncio.Event()
-        uris = ImageUris(prompts, self._settings.image_format, self._settings.jpeg_quality)
+        uris = ImageUris(prompts, self._settings.image_format, self._settings.jpeg_quality, kept=self._kept)
         call = _Call(uris, max_new_tokens, stop, math.inf if deadline is None else deadline)
         tasks = [asyncio.create_task(self._one(prompt, call)) for prompt in prompts]
         stopper = asyncio.create_task(cancelled.wait())
@@ -210,15 +213,27 @@ class OpenAIEngine:
             wait=_wait_s,
             reraise=True,
         )
+        failed: list[Endpoint] = []
         async for attempt in attempts:
             with attempt:
-                return await self._sent(prompt, images, call)
+                return await self._sent(prompt, images, call, failed)
         raise AssertionError("the last attempt raises")
 
-    async def _sent(self, prompt: Prompt, images: list[str], call: _Call) -> Answer:
+    async def _sent(self, prompt: Prompt, images: list[str], call: _Call, failed: list[Endpoint]) -> Answer:
+        """Send a prompt once; a server that fails it joins ``failed``, and another one, if any, may be asked."""
+        assert self._pool is not None
+        endpoint = await self._pool.choose(avoid=failed)
+        try:
+            return await self._sent_to(endpoint, prompt, images, call)
+        except CallError as error:
+            failed.append(endpoint)
+            if (error.server_failed or error.status == 429) and self._pool.has_another(failed):
+                error.retry, error.retry_after_s = True, 0.0
+            raise
+
+    async def _sent_to(self, endpoint: Endpoint, prompt: Prompt, images: list[str], call: _Call) -> Answer:
         assert self._pool is not None
         assert self._client is not None
-        endpoint = await self._pool.choose()
         dialect = endpoint.dialect
         body = chat_request(
             self._settings.model, prompt, images, dialect, max_tokens=call.max_new_tokens, stop=call.stop
@@ -227,7 +242,9 @@ class OpenAIEngine:
         with self._pool.asking(endpoint):
             try:
                 reply = await self._client.post(endpoint.url + CHAT, body)
-                return answer_of(reply, written=written, stop=call.stop)
+                answer = answer_of(reply, written=written, stop=call.stop)
+                _check_model(reply, dialect.model)
+                return answer
             except CallError as error:
                 error.args = (f"{endpoint.url}: {error}",)
                 raise
@@ -253,6 +270,12 @@ def _wait_s(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     asked_s = error.retry_after_s if isinstance(error, CallError) else 0.0
     return asked_s + _jitter(state)
+
+
+def _check_model(reply: Any, expected: str) -> None:
+    found = answering_model_of(reply)
+    if found and expected and found != expected:
+        raise ReplyError(f"the model {found!r} answered, expected {expected!r}")
 
 
 def _as_answer(result: Answer | CallError | None) -> Answer:

@@ -115,7 +115,7 @@ class TensorRTEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the worker and all that it started, within about three seconds."""
+        """End the worker and all that it started, within about a second and a half, also while it answers."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.stop()

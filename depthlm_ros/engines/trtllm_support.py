@@ -11,8 +11,8 @@ from depthlm_ros.engines.hf_checkpoint import check_directory, read_json
 
 FIRST_RELEASE = (1, 0)
 """The oldest release that is used here: the first whose LLM API runs PyTorch models by default."""
-LAST_READ = (1, 4)
-"""The newest line whose source was read for what is used here (``test/data/trtllm_facts.json``)."""
+LAST_READ = (1, 3)
+"""The newest line that what is used here was read in, at a known release (``test/data/trtllm_facts.json``)."""
 
 ARCHITECTURES = {
     "Qwen2VLForConditionalGeneration": FIRST_RELEASE,

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +15,12 @@ from typing import Any
 SEND_S = 10.0
 """How long a message may wait for a receiver that does not read, in seconds."""
 
+HURRY_S = 0.5
+"""How long it may wait once nobody cares for it any more."""
+
 _CHUNK = 1 << 16
 _MOST_FILES = 8
+_LOOK_S = 0.05
 
 
 class ChannelClosedError(ConnectionError):
@@ -33,25 +38,66 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._socket.settimeout(SEND_S)
+        self._socket.setblocking(False)
         self._sending = threading.Lock()
         self._buffer = bytearray()
         self._files: deque[int] = deque()
+        self._closed_because = "the other process closed the connection"
 
-    def send(self, message: Mapping[str, Any], files: Sequence[int] = ()) -> None:
+    def send(
+        self,
+        message: Mapping[str, Any],
+        files: Sequence[int] = (),
+        *,
+        within_s: float = SEND_S,
+        hurry: threading.Event | None = None,
+    ) -> None:
         """Send a message; the receiver gets its own descriptors of the files.
 
+        A receiver that does not take it in time is given up: half a message is on its way to it.
+
+        Args:
+            message: What is sent.
+            files: Open files that go with it.
+            within_s: How long it may wait, for its turn and for the receiver.
+            hurry: Once it is set, no more than :data:`HURRY_S` is left.
+
         Raises:
-            ChannelClosedError: The other side is gone or has not read for :data:`SEND_S`.
+            ChannelClosedError: The other side is gone, or did not take the message in time.
             ValueError: The message holds a number that JSON does not know (NaN).
         """
         data = json.dumps({**message, "files": len(files)}, allow_nan=False).encode() + b"\n"
+        end = time.monotonic() + within_s
+        turn = self._sending.acquire(timeout=within_s)
         try:
-            with self._sending:
-                sent = socket.send_fds(self._socket, [data], list(files)) if files else 0
-                self._socket.sendall(memoryview(data)[sent:])
-        except OSError as error:
+            taken = turn and self._taken(memoryview(data), files, end, hurry)
+            if not taken:
+                self._closed_because = "the other process took no message in time"
+                self._socket.shutdown(socket.SHUT_RDWR)
+        except (OSError, ValueError) as error:  # ValueError: closed on this side
             raise ChannelClosedError(f"the other process does not listen ({error})") from error
+        finally:
+            if turn:
+                self._sending.release()
+        if not taken:
+            raise ChannelClosedError(self._closed_because)
+
+    def _taken(
+        self, left: memoryview, files: Sequence[int], end: float, hurry: threading.Event | None
+    ) -> bool:
+        """Send, and say whether all was taken before the end."""
+        while left:
+            if hurry is not None and hurry.is_set():
+                end, hurry = min(end, time.monotonic() + HURRY_S), None
+            wait_s = end - time.monotonic()
+            if select.select([], [self._socket], [], max(0.0, min(wait_s, _LOOK_S)))[1]:
+                sent = (
+                    socket.send_fds(self._socket, [left], list(files)) if files else self._socket.send(left)
+                )
+                left, files = left[sent:], ()
+            elif wait_s <= 0.0:
+                return False
+        return True
 
     def receive(self, timeout: float | None) -> tuple[dict[str, Any], list[int]] | None:
         """The next message and the descriptors that came with it, which the caller closes.
@@ -73,7 +119,7 @@ class Channel:
             except (OSError, ValueError) as error:
                 raise ChannelClosedError(f"the connection broke ({error})") from error
             if not data:
-                raise ChannelClosedError("the other process closed the connection")
+                raise ChannelClosedError(self._closed_because)
             self._buffer += data
             self._files.extend(files)
         line = bytes(self._buffer[:end])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+GRACE_S = 0.3
+"""How long after a deadline the answers that were ready by then are waited for."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -9,15 +9,20 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from depthlm_ros.engines.base import EngineError
 from depthlm_ros.engines.worker_channel import Channel, ChannelClosedError
 from depthlm_ros.engines.worker_reaping import TOKEN_VARIABLE, kill_processes
 
-STOP_S = 2.0
-"""How long a worker may take to end by itself once it is told to."""
+IDLE_STOP_S, BUSY_STOP_S = 1.0, 0.3
+"""How long a worker may take to end by itself once it is told to. One that still works on something is not likely to
+hear it; a node must be gone within two seconds."""
+
+_KILL_S, _REAP_S = 0.5, 0.2
 
 _LOG = logging.getLogger(__name__)
 _LINES, _WIDTH = 6, 300
@@ -78,15 +83,17 @@ class WorkerProcess:
                 self._lines.append(line[:_WIDTH])
                 _LOG.debug("worker %d: %s", self.pid, line)
 
-    def how_it_ended(self, otherwise: str = "") -> str:
+    def how_it_ended(self, otherwise: str = "", *, hurry: threading.Event | None = None) -> str:
         """How the process ended, with the last lines that it wrote.
 
         Args:
-            otherwise: What is said of it if it still runs.
+            otherwise: What is said of it if it still runs after a second.
+            hurry: Once it is set, that second is not waited for.
         """
-        try:
-            status = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
+        end, hurry = time.monotonic() + 1.0, hurry or threading.Event()
+        while (status := self._process.poll()) is None and time.monotonic() < end and not hurry.wait(0.02):
+            pass
+        if status is None:
             ended = f"runs but {otherwise}"
         else:
             ended = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
@@ -97,24 +104,29 @@ class WorkerProcess:
         """The last lines that it wrote, as the end of a sentence; empty without any."""
         return f"; its last lines: {' | '.join(self._lines)}" if self._lines else ""
 
-    def stop(self) -> None:
-        """End it and all that it started: by asking, then by force. Returns within about three seconds."""
+    def stop(self, *, busy: bool = False) -> None:
+        """End it and all that it started: by asking, then by force. Returns within about a second and a half.
+
+        Args:
+            busy: Whether it still works on something.
+        """
+        end = time.monotonic() + (BUSY_STOP_S if busy else IDLE_STOP_S)
         try:
-            self.channel.send({"op": "stop"})
-            self._process.wait(STOP_S)
+            self.channel.send({"op": "stop"}, within_s=BUSY_STOP_S)
+            self._process.wait(max(0.0, end - time.monotonic()))
         except (ChannelClosedError, subprocess.TimeoutExpired):
             _LOG.debug("worker %d does not end by itself and is killed", self.pid)
-        left = kill_processes(self._token)
+            if not self.ended:  # else its number may be another's by now
+                os.killpg(self.pid, signal.SIGKILL)
+        left = kill_processes(self._token, wait_s=_KILL_S)
         if left:
             _LOG.error(
                 "processes %s of the worker cannot be killed yet (a GPU driver holds them)", sorted(left)
             )
         self.channel.close()
-        try:
-            self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            return
-        self._drain.join(1.0)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAP_S)
+        self._drain.join(_REAP_S)
         if self._process.stdout is not None and not self._drain.is_alive():
             self._process.stdout.close()
 

@@ -15,13 +15,10 @@ from typing import Any
 
 from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt
 from depthlm_ros.engines.worker_call import Call
-from depthlm_ros.engines.worker_channel import ChannelClosedError
+from depthlm_ros.engines.worker_channel import HURRY_S, ChannelClosedError
 from depthlm_ros.engines.worker_images import pack
-from depthlm_ros.engines.worker_limits import Limits
+from depthlm_ros.engines.worker_limits import GRACE_S, Limits
 from depthlm_ros.engines.worker_process import WorkerProcess
-
-GRACE_S = 0.3
-"""How long after a deadline the answers that were ready by then are waited for."""
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.05
@@ -90,7 +87,7 @@ class Supervisor:
         return dict(self._facts)
 
     def stop(self) -> None:
-        """End the worker; what it is working on fails."""
+        """End the worker, within about a second and a half; what it is working on fails."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -133,6 +130,7 @@ class Supervisor:
                         "stop": list(stop), "seconds": seconds,
                     },
                     files,
+                    hurry=call.over,
                 )  # fmt: skip
         finally:
             for file in files:
@@ -150,7 +148,7 @@ class Supervisor:
         if call is not None and worker is not None and not call.over.is_set():
             call.over.set()
             with suppress(ChannelClosedError):
-                worker.channel.send({"op": "cancel", "call": call.number})
+                worker.channel.send({"op": "cancel", "call": call.number}, within_s=2 * HURRY_S)
 
     def _wait_ready(self, deadline: float | None) -> WorkerProcess | None:
         """The worker once it is ready, or None when :meth:`cancel` was called before."""
@@ -220,7 +218,7 @@ class Supervisor:
                 self._deaths += death is not None
                 if self._state is _State.READY:
                     self._state, self._reason = _State.WAITING, death.reason if death else ""
-            worker.stop()
+            worker.stop(busy=bool(self._open))
         return death
 
     def _attend(self, worker: WorkerProcess) -> _Death | None:
@@ -230,7 +228,8 @@ class Supervisor:
             try:
                 received = worker.channel.receive(_POLL_S)
             except ChannelClosedError as error:
-                return _Death(f"the worker process {worker.how_it_ended(str(error))}")
+                how = worker.how_it_ended(str(error), hurry=self._stopping)
+                return None if self._stopping.is_set() else _Death(f"the worker process {how}")
             now = time.monotonic()
             if received is None and ended:
                 return _Death(f"the worker process {worker.how_it_ended()}")

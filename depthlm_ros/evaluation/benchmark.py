@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from depthlm_ros.camera import PinholeCamera
+from depthlm_ros.files import what_came
 
 NO_LABEL = (-1, -1)
 """The pixel by which the official data sets say that a place in the list holds no label."""
@@ -80,7 +81,7 @@ def read_benchmark(path: Path, images: Path, *, limit: int | None = None) -> lis
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchmarkError(f"{path}: cannot be read: {error}") from error
+        raise BenchmarkError(f"{path}: expected one JSON object a line, but {what_came(error)}") from error
     samples: list[LabelledImage] = []
     for number, line in enumerate(lines, start=1):
         if limit is not None and len(samples) >= limit:
@@ -89,6 +90,11 @@ def read_benchmark(path: Path, images: Path, *, limit: int | None = None) -> lis
             continue
         try:
             samples.append(_sample(json.loads(line), images))
+        except json.JSONDecodeError as error:
+            raise BenchmarkError(
+                f"{path} line {number}: expected one JSON object a line, but it holds something else (column "
+                f"{error.colno}: {error.msg}): mend it, or name the right file"
+            ) from error
         except (ValueError, TypeError) as error:
             raise BenchmarkError(f"{path} line {number}: {error}") from error
     if not any(len(sample.depth) for sample in samples):

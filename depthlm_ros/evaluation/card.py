@@ -9,7 +9,7 @@ from depthlm_ros.evaluation.card_checkpoint import how_it_was_made, how_to_ask, 
 from depthlm_ros.evaluation.card_figures import depth_section
 from depthlm_ros.evaluation.card_files import Checkpoint, Measured
 from depthlm_ros.evaluation.card_spatial import spatial_section
-from depthlm_ros.evaluation.provenance import check_weights
+from depthlm_ros.evaluation.provenance import check_profiles, check_weights, profile_origin
 
 _EMBEDDED_LICENCE = "Apache-2.0, as this package."
 _UNKNOWN_LICENCE = "Not stated here: read the terms of the checkpoint's publisher."
@@ -30,6 +30,9 @@ Of spatial questions, `direct` is what the model says in the task's words, `deri
 geometry. The share within 25 % is of all questions (of motions: of those that moved at all), errors are medians over
 the answered ones; in brackets 95 % intervals over questions. Of normal errors 68.3 % are within one sigma.
 `best_constant` sees the truth; `no_motion` says that the camera stood still."""
+
+_UNKNOWN_PROFILE = """\
+By which `depthlm.json` these were measured is not known, and may not be that of the checkpoint now: {files}."""
 
 _LIMITS = (
     "Numbers hold for data like that they were measured on; the tables say which.",
@@ -59,8 +62,8 @@ def model_card(
         Markdown.
 
     Raises:
-        BenchmarkError: No run measured depth; the runs are of different models or weights, or of others than the
-            checkpoint's; or a file is of another version of this package.
+        BenchmarkError: No run measured depth; the runs are of different models, weights or profiles, or of others
+            than the checkpoint's; or a file is of another version of this package.
     """
     if not depth:
         raise BenchmarkError(
@@ -70,7 +73,12 @@ def model_card(
     models = sorted({run.model for run in runs})
     if len(models) != 1:
         raise BenchmarkError(f"a model card is about one model, but the runs are of {', '.join(models)}")
-    check_weights({str(run.path): run.record["made_by"]["checkpoint"] for run in runs}, checkpoint.folder)
+    measured = {str(run.path): run.record["made_by"]["checkpoint"] for run in runs}
+    check_weights(measured, checkpoint.folder, checkpoint.weights)
+    unknown = check_profiles(
+        {str(run.path): run.record["made_by"].get("profile") for run in runs},
+        profile_origin(checkpoint.folder, checkpoint.profile_name),
+    )
     try:
         figures = [_DEPTH, *(depth_section(run.record) for run in depth)]
         figures += [_SPATIAL, *(spatial_section(run.record) for run in spatial)] if spatial else []
@@ -90,6 +98,7 @@ def model_card(
         "## Intended use",
         _USE,
         "## How good it is",
+        *([_UNKNOWN_PROFILE.format(files=", ".join(f"`{name}`" for name in unknown))] if unknown else []),
         *figures,
         "## How it was made",
         made,

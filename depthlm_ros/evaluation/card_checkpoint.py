@@ -9,9 +9,9 @@ from typing import Any
 from depthlm_ros.config import EMBEDDED
 from depthlm_ros.engines.factory import CHECKPOINTS
 from depthlm_ros.evaluation.card_files import TRAINING_FILE, Checkpoint
-from depthlm_ros.evaluation.provenance import weights_digest
 from depthlm_ros.profile import PROFILE_FILE, CheckpointProfile
 from depthlm_ros.prompting import MARKER_MARGIN
+from depthlm_ros.spatial.tasks import SpatialTask
 
 _EMBEDDED_PURPOSE = (
     "It lies inside the package, so that the whole pipeline (engine, parser, calibration, ROS topics) runs anywhere, "
@@ -40,22 +40,40 @@ def what_it_is(checkpoint: Checkpoint) -> str:
         f"It answers with metres of depth along {_CONVENTION[profile.depth_convention]}, up to "
         f"{profile.max_depth_m:g} m.",
         f"Confidence and sigma: {_calibration(profile)}.",
-        f"Spatial questions that it was trained for: {', '.join(profile.spatial_tasks) or 'none'}. Answers to others "
-        "are computed from its depths and say so.",
+        _spatial_tasks(profile, training),
     ]
     words = [_EMBEDDED_PURPOSE] if is_embedded(checkpoint) else []
     words += [_RENDERED_ONLY] if _is_staged(checkpoint.training) else []
     return "\n\n".join(["\n".join(f"- {fact}" for fact in facts), *words])
 
 
+def _spatial_tasks(profile: CheckpointProfile, training: Mapping[str, Any]) -> str:
+    direct = profile.spatial_tasks
+    listed = "none: all follow from its depths by geometry, and say so"
+    if direct:
+        listed = f"{', '.join(direct)}; answers to others follow from its depths by geometry, and say so"
+    silent = [task for task in _trained_tasks(training) if task not in direct]
+    learnt = (
+        f" Its training asked {', '.join(silent)} too, which it does not answer directly." if silent else ""
+    )
+    return f"Spatial questions that it answers directly, in words: {listed}.{learnt}"
+
+
+def _trained_tasks(training: Mapping[str, Any]) -> list[str]:
+    """The spatial tasks that batches of the training asked, from its record."""
+    data = training["recipe"]["data"] if _is_staged(training) else {}
+    shares = {task: data.get("task_share", 0.0) for task in SpatialTask}
+    shares[SpatialTask.CAMERA_MOTION] = data.get("motion_share", 0.0)
+    return [task.value for task, share in shares.items() if share > 0.0]
+
+
 _CONVENTION = {"z": "the optical axis", "range": "the ray of the pixel"}
 
 
 def _weights(checkpoint: Checkpoint) -> str:
-    digest = weights_digest(checkpoint.folder)
-    if "sha256" not in digest:
-        return f"not identified ({digest['absent']})"
-    return f"`LC_ALL=C sha256sum *.safetensors | sha256sum` prints `{digest['sha256']}`"
+    if "sha256" not in checkpoint.weights:
+        return f"not identified ({checkpoint.weights['absent']})"
+    return f"`LC_ALL=C sha256sum *.safetensors | sha256sum` prints `{checkpoint.weights['sha256']}`"
 
 
 def _calibration(profile: CheckpointProfile) -> str:
@@ -79,7 +97,12 @@ def how_to_ask(checkpoint: Checkpoint) -> str:
         else f"`{PROFILE_FILE}`"
     )
     steps = [
-        f"Resize the undistorted image so that its focal length is {profile.canonical_focal_px:g} px.",
+        f"Resize the undistorted image so that its focal length is {profile.canonical_focal_px:g} px"
+        + (
+            f", and fill it up with black, right and below, to multiples of {profile.patch_grid_px} px."
+            if profile.patch_grid_px
+            else "."
+        ),
         _reference(profile),
         f"Send {'the image, then the question' if profile.image_first else 'the question, then the image'}"
         + (f", after the system message {profile.system!r}" if profile.system is not None else "")
@@ -145,20 +168,40 @@ def _stages(training: Mapping[str, Any], reference: str) -> str:
         f"{arrow}, the answer's sentence with the number, sparse labels, loss on the answer alone.",
         _tower(text),
         _auxiliary(text, reference),
+        *_medians(text),
         *([f"Of the batches {others}."] if others else []),
     ]
     return "\n".join(
         (
-            f"Made by `depthlm train` from nothing, on {data['train_views']} rendered views; {training['device']}:",
+            f"Made by `depthlm train` {_start(training.get('base'))}, on {data['train_views']} rendered views; "
+            f"{training['device']}:",
             "",
             f"1. **Vision** ({minutes['vision']:g} min). The vision tower alone, through linear heads that are "
             f"thrown away afterwards. What is minimised: {_losses(vision, reference)}.",
             f"2. {' '.join(sentences)}",
             "",
             "Departures from the paper: stage 1, on *dense* rendered depth, stands in for the web-scale pre-training "
-            f"of a published vision-language model; {_departure(text, reference)}.",
+            f"of a published vision-language model; {_departure(text, reference)}; the training views are rendered "
+            "straight at the canonical focal length, one ray a pixel, where the paper shrinks a camera's images.",
         )
     )
+
+
+def _start(base: Mapping[str, Any] | None) -> str:
+    if base is None:
+        return "from nothing"
+    earlier = base.get("wall_minutes") or {}
+    minutes = f" of {' and '.join(f'{m:g}' for m in earlier.values())} min" if earlier else ""
+    return f"from the weights of an earlier run{minutes} (sha256 `{base['sha256']}`)"
+
+
+def _medians(text: Mapping[str, Any]) -> list[str]:
+    share = text.get("median_share", 0.0)
+    if share <= 0.0:
+        return []
+    return [
+        f"In {share:.0%} of the depth answers the number is the median that the tower itself reads there."
+    ]
 
 
 def _tower(text: Mapping[str, Any]) -> str:
@@ -191,10 +234,11 @@ def _auxiliary(text: Mapping[str, Any], reference: str) -> str:
 
 
 def _departure(text: Mapping[str, Any], reference: str) -> str:
+    own = "; part of its answers is the tower's own reading in place of the label" if _medians(text) else ""
     if not _losses(text, reference) or text["frozen_share"] >= 1.0:
-        return "stage 2 is the paper's, with nothing but text and sparse labels"
+        return own[2:] or "stage 2 is the paper's, with nothing but text and sparse labels"
     dense = ", dense labels among them," if text["dense_weight"] > 0.0 else ""
-    return f"stage 2 is not text supervision alone, since the losses of stage 1{dense} go on beside it"
+    return f"stage 2 is not text supervision alone, since the losses of stage 1{dense} go on beside it{own}"
 
 
 def _leaves(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

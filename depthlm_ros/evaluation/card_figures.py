@@ -18,10 +18,10 @@ def depth_section(run: Mapping[str, Any]) -> str:
         KeyError: The record lacks something, as one of another version of ``depthlm eval`` may.
     """
     made_by = run["made_by"]
-    hashes = "; ".join(f"`{name}` sha256 `{digest}`" for name, digest in made_by["data_sha256"].items())
+    digests = "; ".join(f"`{name}` `{digest}`" for name, digest in made_by["labels_sha256"].items())
     parts = [
         f"```bash\n{made_by['command']}\n```",
-        f"Version {made_by['version']}; {hashes}.",
+        f"Version {made_by['version']}; SHA-256 of the labels and cameras: {digests}.",
         markdown_table(run["table"]),
         *(_data_set(name, figures) for name, figures in run["datasets"].items()),
     ]
@@ -31,7 +31,8 @@ def depth_section(run: Mapping[str, Any]) -> str:
 def _data_set(name: str, figures: Mapping[str, Any]) -> str:
     status = ", ".join(f"{reason} {count}" for reason, count in figures["status"].items())
     facts = [
-        f"{figures['n']} labels of {figures['images']} images; {status}",
+        f"{figures['n']} labels of {figures['images']} images (mean level {figures['mean_level']:.3f} of 255); "
+        f"{status}",
         f"AbsRel {_number(figures['abs_rel'])}, RMSE {_number(figures['rmse'])} m over the answered",
         f"correlation within an image, median: {_number(figures['log_correlation'])} of log depth, "
         f"{_number(figures['rank_correlation'])} of ranks",

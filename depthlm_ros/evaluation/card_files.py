@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from depthlm_ros.evaluation.benchmark import BenchmarkError
+from depthlm_ros.evaluation.provenance import weights_digest
+from depthlm_ros.files import what_came
 from depthlm_ros.profile import CheckpointProfile, load_profile
 
 METRICS_FILE = "metrics.json"
@@ -52,6 +55,11 @@ class Checkpoint:
     profile_name: str
     architecture: str
     training: Mapping[str, Any] | None
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Its :func:`~depthlm_ros.evaluation.provenance.weights_digest`: read once, since weights may be large."""
+        return weights_digest(self.folder)
 
 
 def read_run(folder: Path) -> tuple[Measured | None, Measured | None]:
@@ -139,8 +147,8 @@ def _object(path: Path) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BenchmarkError(f"{path} cannot be read as JSON: {error}") from error
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{path}: expected a JSON object, but {what_came(error)}") from error
     if not isinstance(record, dict):
         raise BenchmarkError(f"{path}: expected a JSON object, got {type(record).__name__}")
     return record

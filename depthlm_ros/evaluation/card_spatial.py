@@ -43,8 +43,37 @@ def spatial_section(run: Mapping[str, Any]) -> str:
             f"```bash\n{made_by['command']}\n```",
             f"Version {made_by['version']}; rendered scenes, one question each, seed {run['seed']}.",
             *tables,
+            *_beside_the_blind(run["tasks"]),
         ]
     )
+
+
+def _beside_the_blind(tasks: Mapping[str, Any]) -> list[str]:
+    """Which answers are worse, or not shown to be better, than those of a predictor that looks at no image."""
+    lines = []
+    for task, result in tasks.items():
+        for way in ("direct", "derived"):
+            row = result.get(way)
+            if row is None:
+                continue
+            motion = "no_motion" in row or "no_motion" in result["trivial"]
+            blind = "no_motion" if motion else "best_constant"
+            other = row.get(blind) or result["trivial"][blind]
+            figure, what = (_MOTION, "translation error") if motion else ("within_25", "share within 25 %")
+            if judgement := _against(row, other, figure, more_is_better=not motion):
+                lines.append(f"- {way} answers to {task} {judgement} `{blind}` ({what}).")
+    return ["\n".join(lines)] if lines else []
+
+
+def _against(row: Mapping[str, Any], other: Mapping[str, Any], figure: str, *, more_is_better: bool) -> str:
+    """How answers compare with a predictor's, by their 95 % intervals; empty where they are better."""
+    own, its = row[f"{figure}_interval95"], other[f"{figure}_interval95"]
+    if own is None or its is None:
+        return "are too few to be compared with"
+    low, high = (own, its) if more_is_better else (its, own)
+    if low[0] > high[1]:
+        return ""
+    return "are **worse than**" if low[1] < high[0] else "are **not shown to be better than**"
 
 
 def _ways(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -15,6 +15,7 @@ from depthlm_ros.evaluation.benchmark import BenchmarkError, LabelledImage
 from depthlm_ros.evaluation.edges import EdgeAnswers, EdgePairs, choose_edge_pairs
 from depthlm_ros.evaluation.metrics import Bools
 from depthlm_ros.evaluation.planes import FEWEST_POINTS, PlaneAnswers, find_plane, plane_answers
+from depthlm_ros.files import what_came
 from depthlm_ros.geometry import SparseDepth, backproject
 
 FEWEST_QUERIES = 4 * FEWEST_POINTS
@@ -66,7 +67,7 @@ def read_dense(path: Path, sample: LabelledImage) -> npt.NDArray[np.float32]:
             z = arrays["z_depth"]
     except Exception as error:
         # numpy raises what its zip and header readers raise on damaged files: OSError, ValueError, BadZipFile, ...
-        raise BenchmarkError(f"{path}: cannot be read as NPZ with an array z_depth: {error}") from error
+        raise BenchmarkError(f"{path}: expected NPZ with an array z_depth, but {what_came(error)}") from error
     width, height = sample.intrinsics[4:]
     if z.shape != (height, width) or not np.issubdtype(z.dtype, np.floating):
         raise BenchmarkError(

@@ -33,6 +33,8 @@ NOTES = {
     "delta1_interval95": "bootstrap over images; pictures of one static scene are drawn together",
     "abs_rel, rmse": "over the answered labels only; rmse in metres",
     "best_constant, oracle_image_constant": "oracles: they see the labels that they are scored on",
+    "mean_level": "of the pictures, 0 to 255: tells other pictures under the same labels; the same rendering on "
+    "another kind of processor agrees to about 0.001",
     "rank_correlation, log_correlation": "within an image (Spearman; Pearson of log depth), median over images",
     "failures": "images that could not be asked; their labels are not in n",
     "by_depth": "groups of true z-depth",
@@ -51,12 +53,14 @@ class ImageResult:
         sample: The image with its labels.
         answers: One entry per label, in the labels' order, also where a pixel is labelled twice.
         canvas: Width and height of the canonical view in pixels.
+        level: Mean of all values of the picture, 0 to 255.
         dense: The answers to the extra queries; None where none were asked.
     """
 
     sample: LabelledImage
     answers: SparseDepth
     canvas: tuple[int, int]
+    level: float
     dense: DenseAnswers | None = None
 
     @property
@@ -133,7 +137,7 @@ class Evaluation:
         return [np.concatenate([of_image[id(result)] for result in scene]) for scene in self.scenes()]
 
     def column(self, name: str) -> Floats:
-        """``depth``, ``sigma`` or ``confidence`` of all labels' answers, shape (N,), float64."""
+        """``depth``, ``sigma``, ``confidence`` or ``certainty`` of all labels' answers, shape (N,), float64."""
         return np.asarray(np.concatenate([getattr(r.answers, name) for r in self.results]), dtype=np.float64)
 
     def metrics(self) -> dict[str, Any]:
@@ -143,11 +147,11 @@ class Evaluation:
             The figures of the model: ``delta1``, ``delta1_interval95``, ``abs_rel``, ``rmse``, ``answered``, ``n``
             as :func:`~depthlm_ros.evaluation.metrics.score` defines them, ``rank_correlation`` and
             ``log_correlation`` (median over images, None where undefined). What they come from: ``name``,
-            ``model``, ``images``, ``labels_ignored``, ``status`` {lower-case status: labels}, ``engine_seconds``,
-            ``failures`` [{image, labels, reason}]. ``trivial`` {predictor: figures} for those of
-            :func:`~depthlm_ros.evaluation.trivial.trivial_predictions` on the same labels. ``by_depth`` and
-            ``by_canvas`` (:mod:`~depthlm_ros.evaluation.groups`), ``confidence`` and ``sigma``
-            (:mod:`~depthlm_ros.evaluation.confidence`), ``static``
+            ``model``, ``images``, ``mean_level`` (of the pictures, 0 to 255), ``labels_ignored``, ``status``
+            {lower-case status: labels}, ``engine_seconds``, ``failures`` [{image, labels, reason}]. ``trivial``
+            {predictor: figures} for those of :func:`~depthlm_ros.evaluation.trivial.trivial_predictions` on the
+            same labels. ``by_depth`` and ``by_canvas`` (:mod:`~depthlm_ros.evaluation.groups`), ``confidence`` and
+            ``sigma`` (:mod:`~depthlm_ros.evaluation.confidence`), ``static``
             (:func:`~depthlm_ros.evaluation.jitter.jitter_figures`; None where no image is of a static scene),
             ``dense`` (:meth:`dense_figures`). ``notes``: how to read them.
         """
@@ -161,6 +165,7 @@ class Evaluation:
             "log_correlation": log_correlation(self.truth, self.predicted),
             "model": self.model,
             "images": len(samples),
+            "mean_level": float(np.mean([result.level for result in self.results])),
             "labels_ignored": sum(sample.ignored for sample in samples),
             "status": self.reasons(),
             "engine_seconds": sum(result.answers.seconds.get("engine", 0.0) for result in self.results),

@@ -65,4 +65,4 @@ def _ask(estimator: DepthEstimator, sample: LabelledImage, max_megapixels: float
     extra = None
     if dense and sample.dense is not None:
         extra = ask_dense(estimator, frame, sample, sample.dense, dense)
-    return ImageResult(sample, answers, frame.view.size, extra)
+    return ImageResult(sample, answers, frame.view.size, float(image.mean()), extra)

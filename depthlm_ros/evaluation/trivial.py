@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from depthlm_ros.evaluation.benchmark import LabelledImage
 from depthlm_ros.evaluation.metrics import DELTA1_RATIO, Floats
@@ -59,19 +60,42 @@ def row_prior(samples: Sequence[LabelledImage]) -> list[Floats]:
     Returns:
         Per image, metres, shape (N_i,); NaN where there is no other image.
     """
-    bands = [np.clip(s.pixels[:, 1] * ROW_BINS // s.height, 0, ROW_BINS - 1) for s in samples]
+    bands = [row_bands(s.pixels[:, 1], s.height) for s in samples]
+    return prior_of_bands(bands, [s.depth for s in samples], [s.static for s in samples])
+
+
+def row_bands(rows: npt.NDArray[np.int64], height: int) -> npt.NDArray[np.int64]:
+    """Which of the :data:`ROW_BINS` bands of an image each row lies in.
+
+    Args:
+        rows: Pixel rows, shape (N,).
+        height: Of the image in pixels.
+    """
+    return np.clip(rows * ROW_BINS // height, 0, ROW_BINS - 1)
+
+
+def prior_of_bands(
+    bands: Sequence[npt.NDArray[np.int64]], depths: Sequence[Floats], scenes: Sequence[str | None]
+) -> list[Floats]:
+    """:func:`row_prior` from arrays.
+
+    Args:
+        bands: Per image, the :func:`row_bands` of its labels, shape (N_i,).
+        depths: Per image, metres, shape (N_i,).
+        scenes: Per image, the static scene that it shows; None where it shares its scene with no other.
+    """
     predictions: list[Floats] = []
     for index, own in enumerate(bands):
-        scene = samples[index].static
+        scene = scenes[index]
         others = [
             i
-            for i, sample in enumerate(samples)
-            if i != index and len(bands[i]) and (scene is None or sample.static != scene)
+            for i, other in enumerate(scenes)
+            if i != index and len(bands[i]) and (scene is None or other != scene)
         ]
         if not others:
             predictions.append(np.full(len(own), np.nan))
             continue
-        depth = np.concatenate([samples[i].depth for i in others])
+        depth = np.concatenate([depths[i] for i in others])
         band = np.concatenate([bands[i] for i in others])
         prior = np.full(ROW_BINS, np.median(depth))
         for b in np.unique(band):

@@ -44,7 +44,7 @@ def run_demo(out: Path, *, frames: int = 24, timeout_s: float = 300.0, seed: int
     """Run the main job on a simulated robot camera and measure it.
 
     Args:
-        out: Where ``summary.json``, ``contact_sheet.png``, ``cloud.ply`` and ``demo.mcap`` go.
+        out: Where ``summary.json``, ``contact_sheet.png``, ``demo.webp``, ``cloud.ply`` and ``demo.mcap`` go.
         frames: Answered frames to record.
         timeout_s: When to give up.
         seed: Seed of the scenes.
@@ -64,7 +64,7 @@ def run_demo(out: Path, *, frames: int = 24, timeout_s: float = 300.0, seed: int
         commands = {
             "recorder": _command("recorder", {"out": str(out), "frames": frames}, heard),
             "camera": _command("camera_sim", {"seed": seed}, camera),
-            "node": _command("node", {"lifecycle.autostart": True, "engine.threads": 1}, camera),
+            "node": _command("main", {"lifecycle.autostart": True, "engine.threads": 1}, camera),
         }
         parts = [_start(name, command, env) for name, command in commands.items()]
         try:
@@ -73,7 +73,7 @@ def run_demo(out: Path, *, frames: int = 24, timeout_s: float = 300.0, seed: int
             _stop(parts)
     summary: dict[str, object] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     _print_table(summary, console)
-    console.print(f"Written to {out}/: contact_sheet.png, cloud.ply, demo.mcap, summary.json")
+    console.print(f"Written to {out}/: contact_sheet.png, demo.webp, cloud.ply, demo.mcap, summary.json")
     return summary
 
 

@@ -5,28 +5,41 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
 from depthlm_ros.config import StreamConfig
 from depthlm_ros.engines.base import EngineError
 from depthlm_ros.ros.health import Health
+from depthlm_ros.ros.messages import time_ns
 from depthlm_ros.ros.pipeline import FramePipeline, FrameRefusedError, Pair
-from depthlm_ros.ros.recent import RecentFrames
+from depthlm_ros.ros.recent import HISTORY, KEPT, RecentFrames
+from depthlm_ros.ros.shared_queries import Measured, Query, SharedQueries
+from depthlm_ros.ros.shared_questions import Answered, Question, SharedQuestions
 from depthlm_ros.ros.worker import NewestFirstWorker
+from depthlm_ros.spatial.request import SpatialRequest
 
-MAX_WAITING = 4
+MAX_WAITING = 64
 """Each waiting request occupies a thread of the executor; further ones are refused, so the stream goes on."""
 
+_QOS = QoSProfile(depth=2 * MAX_WAITING, reliability=QoSReliabilityPolicy.RELIABLE)
+"""The default of ten would lose requests that come at once, and their callers would wait for ever."""
+
+DEACTIVATED = "the node was deactivated before it answered"
+"""What whoever waits is told then."""
+
 _GRACE_S = 2.0
-"""What a caller waits beyond the deadline, in which the engine returns what it has."""
+"""What a caller waits beyond the deadline for the chunk that is being asked; then it gets what is answered."""
 
 Result = TypeVar("Result")
 
@@ -40,12 +53,16 @@ class Serving:
         pipeline: Answers it; None while the node is not configured.
         frames: The frames that were seen last.
         stream: Age limit and time that a question may take.
+        queries: Measures pixels for several callers at once; None while the node is not active.
+        questions: Has the model answer several callers at once; None while the node is not active.
     """
 
     worker: NewestFirstWorker[Pair] | None
     pipeline: FramePipeline | None
     frames: RecentFrames
     stream: StreamConfig
+    queries: SharedQueries | None
+    questions: SharedQuestions | None
 
 
 class ServiceDesk:
@@ -111,7 +128,7 @@ class Service(ABC):
             desk: Where requests wait.
         """
         self._health, self._desk = health, desk
-        node.create_service(self.kind, self.name, self._on_request, callback_group=group)
+        node.create_service(self.kind, self.name, self._on_request, callback_group=group, qos_profile=_QOS)
 
     def _on_request(self, request: Any, response: Any) -> Any:
         return self._desk.serve(self.name, response, lambda serving: self._answer(request, response, serving))
@@ -162,16 +179,112 @@ def answer_between_frames(
     """
     worker, pipeline = serving.worker, serving.pipeline
     if worker is None or pipeline is None:
-        raise ValueError("the node was deactivated before it answered")
+        raise ValueError(DEACTIVATED)
     deadline = time.monotonic() + timeout
-    future = worker.ask(lambda: question(pipeline, deadline))
+    return _wait(worker.ask(lambda: question(pipeline, deadline)), timeout, deadline)
+
+
+def measure(serving: Serving, pixels: np.ndarray, pair: Pair | None, timeout: float) -> Measured:
+    """Have pixels measured together with those of other callers, and wait for it.
+
+    Args:
+        serving: Of an active node.
+        pixels: Source pixels, shape (N, 2).
+        pair: The frame; None means the newest.
+        timeout: Seconds that it may take.
+
+    Raises:
+        FrameRefusedError: The frame cannot be asked, or not there.
+        EngineError: The engine as a whole failed.
+        ValueError: The node was deactivated, or the time is up and nothing was answered.
+    """
+    (measured,) = measure_all(serving, [(pixels, pair)], timeout, time.monotonic() + timeout)
+    return measured
+
+
+def measure_all(
+    serving: Serving, wanted: Sequence[tuple[np.ndarray, Pair | None]], timeout: float, deadline: float
+) -> list[Measured]:
+    """Have pixels of several frames measured, in turns with those of other callers, and wait for all.
+
+    Args:
+        serving: Of an active node.
+        wanted: Source pixels, shape (N, 2), with their frame; None means the newest.
+        timeout: Seconds that the request may take.
+        deadline: When they are over (``time.monotonic()`` seconds).
+
+    Raises:
+        As for ``measure``, where one of the frames fails.
+    """
+    queries = serving.queries
+    if queries is None:
+        raise ValueError(DEACTIVATED)
+    asked = [Query(pair, deadline, serving.stream, pixels) for pixels, pair in wanted]
+    for query in asked:
+        queries.ask(query)
     try:
-        return future.result(timeout + _GRACE_S)
+        return [_wait(query.result, timeout, deadline, partial(queries.hand_over, query)) for query in asked]
+    finally:
+        for query in asked:
+            query.result.cancel()  # of no use alone, where another one failed
+
+
+def answer_by_model(serving: Serving, request: SpatialRequest, pair: Pair | None, timeout: float) -> Answered:
+    """Have the model answer a question about one frame together with those of other callers, and wait for it.
+
+    Args:
+        serving: Of an active node.
+        request: A question of a task that the model was trained for.
+        pair: The frame; None means the newest.
+        timeout: Seconds that it may take.
+
+    Raises:
+        FrameRefusedError: The frame cannot be asked, or not there.
+        EngineError: The engine as a whole failed.
+        ValueError: The node was deactivated, or the time is up.
+    """
+    if serving.questions is None:
+        raise ValueError(DEACTIVATED)
+    question = Question(pair, time.monotonic() + timeout, serving.stream, request)
+    serving.questions.ask(question)
+    return _wait(question.result, timeout, question.deadline)
+
+
+def named_frame(field: str, stamp: Time, frames: RecentFrames) -> Pair | None:
+    """The kept frame of a stamp; None for stamp zero.
+
+    Raises:
+        ValueError: No such frame is kept.
+    """
+    wanted = time_ns(stamp)
+    pair = frames.find(wanted) if wanted else None
+    if wanted and pair is None:
+        raise ValueError(
+            f"{field}: no frame of {stamp.sec}.{stamp.nanosec:09d} is kept: name the newest, or one of the last "
+            f"{KEPT} that ~/sparse_depth answered within {HISTORY:.0%} of stream.max_age_s, or leave it zero"
+        )
+    return pair
+
+
+def _wait(
+    future: Future[Result], timeout: float, deadline: float, over: Callable[[], None] = lambda: None
+) -> Result:
+    """Wait for a result; when the time is over, ``over`` may still make one of what there is."""
+    try:
+        return future.result(max(deadline - time.monotonic(), 0.0) + _GRACE_S)
     except CancelledError:
-        raise ValueError("the node was deactivated before it answered") from None
+        raise ValueError(DEACTIVATED) from None
     except FutureTimeoutError as error:
+        over()
+        if future.done() and not future.cancelled():
+            return future.result()
         future.cancel()
-        raise ValueError(f"no answer within {timeout:g} s: allow more time or ask fewer pixels") from error
+        raise no_answer_within(timeout) from error
+
+
+def no_answer_within(timeout: float) -> ValueError:
+    """What a caller is told of whom nothing was answered in its time."""
+    return ValueError(f"no answer within {timeout:g} s: allow more time or ask fewer pixels")
 
 
 def pixels_of(u: Any, v: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import threading
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -12,6 +13,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from depthlm_ros.config import ConfigError, DepthLMConfig, flatten, from_flat, options
+from depthlm_ros.config_yaml import changes
 
 
 def declare(node: Node) -> None:
@@ -43,24 +45,63 @@ def read(node: Node) -> DepthLMConfig:
     return from_flat({name: _plain(node.get_parameter(name).value) for name, _ in options()})
 
 
+class NodeConfig:
+    """A node's configuration: what its parameters say, and changed with them where that is possible."""
+
+    def __init__(self, node: Node) -> None:
+        """Declare the parameters, read them, and judge every change from now on.
+
+        Args:
+            node: Whose parameters they are.
+
+        Raises:
+            ConfigError: A value given at start does not fit, or a name is nearly that of an option.
+        """
+        declare(node)
+        self._now, self._fixed, self._lock = read(node), False, threading.Lock()
+        node.add_on_set_parameters_callback(self._on_change)
+
+    @property
+    def now(self) -> DepthLMConfig:
+        """The configuration at this moment."""
+        return self._now
+
+    def fix(self) -> None:
+        """From now on only live options change: what is made of the others would not follow."""
+        with self._lock:
+            self._fixed = True
+
+    def free(self) -> None:
+        """Let every option change again that is not read at start only."""
+        with self._lock:
+            self._fixed = False
+
+    def _on_change(self, changed: list[Parameter]) -> SetParametersResult:
+        # A transition may begin in another thread: either it sees the change, or the change is refused.
+        with self._lock:
+            self._now, result = applied(changed, self._now, fixed=self._fixed)
+        return result
+
+
 def applied(
-    changes: list[Parameter], config: DepthLMConfig, *, configured: bool
+    changed: list[Parameter], config: DepthLMConfig, *, fixed: bool
 ) -> tuple[DepthLMConfig, SetParametersResult]:
     """Apply changes at run time to a configuration.
 
     Args:
-        changes: What is to be set.
+        changed: What is to be set. Not among it is what is read at start only: rclpy itself refuses to set a
+            read-only parameter.
         config: The configuration now.
-        configured: Whether the node holds an engine; then only live options change.
+        fixed: Whether the node is configured, or about to be; then only live options change.
 
     Returns:
         The configuration after the change, or the old one with a result that says why it was refused.
     """
     specs = dict(options())
     flat = flatten(config)
-    ours = {p.name: _plain(p.value) for p in changes if p.name in specs}
+    ours = {p.name: _plain(p.value) for p in changed if p.name in specs}
     for name, value in ours.items():
-        if configured and not specs[name].metadata["live"] and value != flat[name]:
+        if fixed and changes(specs[name]) != "live" and value != flat[name]:
             reason = (
                 f"{name} cannot change while the node is configured (it is {flat[name]!r}): clean the node up "
                 "first (ros2 lifecycle set ... cleanup), or set it at start"
@@ -72,14 +113,23 @@ def applied(
         return config, SetParametersResult(successful=False, reason=str(error))
 
 
+_WHEN = {
+    "live": "Can be changed while running.",
+    "configure": "Fixed while the node is configured.",
+    "start": "Read at start only.",
+}
+
+
 def _descriptor(spec: dataclasses.Field[Any]) -> ParameterDescriptor:
-    rules = spec.metadata
+    rules, when = spec.metadata, changes(spec)
     unit = f" [{rules['unit']}]" if rules["unit"] else ""
-    choices = f" One of: {', '.join(rules['choices'])}." if rules["choices"] else ""
-    when = "" if rules["live"] else " Fixed while the node is configured."
+    choices = f"One of: {', '.join(rules['choices'])}. " if rules["choices"] else ""
     descriptor = ParameterDescriptor(
         name=spec.name,
-        description=rules["description"] + unit + choices + when,
+        description=rules["description"] + unit,
+        additional_constraints=choices + _WHEN[when],
+        # Only what can never change: the others do after a cleanup, and a descriptor cannot say that.
+        read_only=when == "start",
         # Lets 5 stand for 5.0, which people write and ROS refuses; config.py checks the type.
         dynamic_typing=isinstance(spec.default, float),
     )

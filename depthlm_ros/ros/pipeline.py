@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +14,24 @@ from cv_bridge import CvBridge
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from depthlm_ros.answers import AnswerStatus
 from depthlm_ros.camera import CameraError, PinholeCamera
 from depthlm_ros.camera_info import camera_from_info
 from depthlm_ros.canonical import CanonicalError
-from depthlm_ros.config import CameraConfig, SamplingConfig
+from depthlm_ros.config import CameraConfig, SamplingConfig, StreamConfig
 from depthlm_ros.estimator import DepthEstimator, PreparedFrame
 from depthlm_ros.geometry import SparseDepth
-from depthlm_ros.ros.messages import BadMessageError, rgb_from_compressed, rgb_from_image, stamp_ns
-from depthlm_ros.spatial.asking import ask_spatial
+from depthlm_ros.ros.messages import BadMessageError, rgb_from_compressed, rgb_from_image
+from depthlm_ros.sampling import Pixels
+from depthlm_ros.spatial.asking import ask_model, ask_spatial
 from depthlm_ros.spatial.request import SpatialAnswer, SpatialRequest
+from depthlm_ros.spatial.tasks import SpatialTask
+from depthlm_ros.turns import Budget, ask_in_turns
+
+PREPARED = 4
+"""Frames whose image work is kept: the stream's, the one of callers, and the two of a camera motion."""
+
+_JUMPED = "the node's clock went backwards after the frame had come"
 
 
 class FrameRefusedError(ValueError):
@@ -60,7 +71,12 @@ class FramePipeline:
     """Estimates depth for pairs of messages; used by the worker thread alone."""
 
     def __init__(
-        self, estimator: DepthEstimator, config: CameraConfig, age_s: Callable[[Header], float]
+        self,
+        estimator: DepthEstimator,
+        config: CameraConfig,
+        age_s: Callable[[Header], float],
+        rate: Callable[[], float] = lambda: 1.0,
+        step_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Join an estimator with what the node knows of its camera.
 
@@ -68,23 +84,29 @@ class FramePipeline:
             estimator: Does the work.
             config: How images are understood.
             age_s: Seconds since a header's stamp on the node's clock.
+            rate: Seconds on that clock per second on the steady one.
+            step_s: By how much that clock goes on at a time.
         """
         self._estimator = estimator
         self._config = config
-        self._age_s = age_s
+        self._age_s, self._rate, self._step_s = age_s, rate, step_s
+        self._since = -math.inf
         self._bridge = CvBridge()
         self._camera: tuple[CameraInfo, PinholeCamera] | None = None
-        self._prepared: tuple[Pair, PreparedFrame] | None = None
+        self._prepared: deque[tuple[Pair, PreparedFrame]] = deque(maxlen=PREPARED)
 
     def estimate(
-        self, pair: Pair, sampling: SamplingConfig, *, max_age_s: float
-    ) -> tuple[SparseDepth, PreparedFrame]:
-        """Ask a frame at the pixels that the sampler chooses.
+        self, pair: Pair, sampling: SamplingConfig, stream: StreamConfig
+    ) -> Generator[None, None, tuple[SparseDepth, PreparedFrame]]:
+        """Ask a frame at the pixels that the sampler chooses, chunk by chunk, as far as its budget reaches.
 
         Args:
             pair: The frame.
-            sampling: Which pixels.
-            max_age_s: An older frame is refused, before it is asked and after.
+            sampling: Which pixels, in which order.
+            stream: The budget, and the age beyond which a frame is refused, before it is asked and after.
+
+        Yields:
+            Nothing, between two chunks.
 
         Returns:
             The answers, at least one of them with a depth, and the frame they are about.
@@ -93,68 +115,150 @@ class FramePipeline:
             FrameRefusedError: The frame gives no output; it says why.
             EngineError: The engine as a whole failed.
         """
-        frame = self.prepare(pair, max_age_s=max_age_s)
+        end = time.monotonic() + stream.budget_s if stream.budget_s else math.inf
+        frame = self.prepare(pair, stream)
         pixels = self._estimator.sample(frame, sampling)
         if not len(pixels):
             raise FrameRefusedError("no_pixels", "the sampler found no pixel that can be asked in this image")
-        # A stamp slightly ahead of this clock must not lengthen the time.
-        deadline = time.monotonic() + max_age_s - max(self._age_s(pair.header), 0.0)
-        sparse = self._estimator.ask(frame, pixels, deadline=deadline)
-        if not sparse.answered.any():
+        budget = Budget(
+            stream.chunk_points,
+            stream.budget_points,
+            lambda: self.useful_until(pair, stream, end) - time.monotonic(),
+        )
+        sparse = yield from ask_in_turns(self._estimator, frame, pixels, budget)
+        if not sparse.answered.any() and not self._is_of_another_time(pair):
             why = f"no pixel was answered: {sparse.reasons()} {sparse.error}".rstrip()
             raise FrameRefusedError("no_answer", why, sparse)
-        if self._age_s(pair.header) > max_age_s:
-            why = f"answered only when the frame was older than stream.max_age_s ({max_age_s:g} s)"
-            raise FrameRefusedError("late", why, sparse)
+        self.refuse_late(pair, stream, sparse)
         return sparse, frame
 
-    def query(
-        self, pair: Pair, pixels: npt.NDArray[np.int64], *, max_age_s: float, deadline: float
-    ) -> SparseDepth:
-        """Ask a frame at given pixels; its image work is done once, however often it is asked.
+    def refuse_late(self, pair: Pair, stream: StreamConfig, answers: SparseDepth | None = None) -> None:
+        """Refuse what was answered of a frame that grew too old, or lost its time, while it was asked.
+
+        Args:
+            pair: The frame.
+            stream: How old it may be.
+            answers: What became of its pixels.
 
         Raises:
-            FrameRefusedError: The frame gives no output; it says why.
+            FrameRefusedError: It says why, and carries the answers.
+        """
+        if self._is_of_another_time(pair):
+            raise FrameRefusedError("clock_jump", _JUMPED, answers)
+        if self._age_s(pair.header) > stream.max_age_s:
+            raise FrameRefusedError(
+                "late",
+                f"answered only when the frame was older than stream.max_age_s ({stream.max_age_s:g} s): ask fewer "
+                "pixels at a time (stream.chunk_points, stream.budget_s), raise it, or use a faster engine",
+                answers,
+            )
+
+    def useful_until(self, pair: Pair, stream: StreamConfig, deadline: float) -> float:
+        """When the use of a frame's answers ends (``time.monotonic()``): at the deadline, or when it is too old."""
+        now = time.monotonic()
+        if self._is_of_another_time(pair):
+            return now
+        # A stamp slightly ahead of this clock, or a clock slower than real time, must not lengthen the time.
+        left_s = (stream.max_age_s - max(self._age_s(pair.header), 0.0)) / max(self._rate(), 1.0)
+        return min(deadline, now + left_s)
+
+    def measure(self, frame: PreparedFrame, pixels: Pixels, *, deadline: float) -> SparseDepth:
+        """Ask a prepared frame at given pixels.
+
+        Raises:
             EngineError: The engine as a whole failed.
         """
-        frame = self.prepare(pair, max_age_s=max_age_s)
-        _refuse_outside(frame, pixels)
         return self._estimator.ask(frame, pixels, deadline=deadline)
 
+    def unasked(self, frame: PreparedFrame, pixels: Pixels, status: AnswerStatus) -> SparseDepth:
+        """Entries of pixels that are not asked, with the reason."""
+        return self._estimator.unasked(frame, pixels, status)
+
+    def derives(self, task: SpatialTask) -> bool:
+        """Whether the answer to a question of this task is computed from depths, not said by the model."""
+        return task.value not in self._estimator.profile.spatial_tasks
+
+    def ask_all(
+        self, frame: PreparedFrame, requests: Sequence[SpatialRequest], *, deadline: float
+    ) -> list[SpatialAnswer]:
+        """Ask the model itself questions of one task about a prepared frame.
+
+        Raises:
+            EngineError: The engine as a whole failed.
+        """
+        return ask_model(self._estimator, [frame], requests, deadline=deadline)
+
     def ask(
-        self, pairs: Sequence[Pair], request: SpatialRequest, *, max_age_s: float, deadline: float
+        self, pairs: Sequence[Pair], request: SpatialRequest, stream: StreamConfig, *, deadline: float
     ) -> SpatialAnswer:
         """Ask a spatial question about one frame, or about two, the earlier one first.
 
         Raises:
-            FrameRefusedError: A frame gives no output; it says why.
+            FrameRefusedError: A frame gives no output, or the last one grew too old meanwhile; it says why.
             EngineError: The engine as a whole failed.
         """
-        frames = [self.prepare(pair, max_age_s=max_age_s) for pair in pairs]
-        _refuse_outside(frames[0], np.asarray(request.pixels, dtype=np.int64).reshape(-1, 2))
-        return ask_spatial(self._estimator, frames, request, deadline=deadline)
+        frames = [self.prepare(pair, stream) for pair in pairs]
+        self.refuse_outside(frames[0], np.asarray(request.pixels, dtype=np.int64).reshape(-1, 2))
+        deadline = self.useful_until(pairs[-1], stream, deadline)
+        answer = ask_spatial(self._estimator, frames, request, deadline=deadline)
+        self.refuse_late(pairs[-1], stream)
+        return answer
+
+    @staticmethod
+    def refuse_outside(frame: PreparedFrame, pixels: Pixels) -> None:
+        """Refuse pixels that are none of the image's.
+
+        Raises:
+            FrameRefusedError: One is outside.
+        """
+        size = (frame.camera.width, frame.camera.height)
+        outside = pixels[((pixels < 0) | (pixels >= size)).any(axis=1)]
+        if len(outside):
+            raise FrameRefusedError(
+                "outside", f"pixel {tuple(outside[0].tolist())} is outside the image of {size[0]}x{size[1]}"
+            )
 
     def cancel(self) -> None:
         """End a question that is under way in another thread as soon as may be."""
         self._estimator.engine.cancel()
 
-    def prepare(self, pair: Pair, *, max_age_s: float) -> PreparedFrame:
-        """Decode, rectify and resize a frame, or return what was prepared of it before."""
-        age = self._age_s(pair.header)
+    def forget(self) -> None:
+        """Forget the frames so far, whose stamps mean nothing now, and end what is asked of one; in any thread."""
+        self._since = time.monotonic()
+        self._prepared = deque(maxlen=PREPARED)
+        self.cancel()
+
+    def _is_of_another_time(self, pair: Pair) -> bool:
+        return pair.arrived < self._since
+
+    def prepare(self, pair: Pair, stream: StreamConfig) -> PreparedFrame:
+        """Decode, rectify and resize a frame, or return what was prepared of it before.
+
+        Args:
+            pair: The frame.
+            stream: How old it may be, and how far ahead its stamp.
+
+        Raises:
+            FrameRefusedError: The frame cannot be asked; it says why.
+        """
+        if self._is_of_another_time(pair):
+            raise FrameRefusedError("clock_jump", _JUMPED)
+        age, max_age_s, max_ahead_s = self._age_s(pair.header), stream.max_age_s, stream.max_ahead_s
         if age > max_age_s:
             raise FrameRefusedError(
                 "stale",
                 f"the frame is {age:.3f} s old, more than stream.max_age_s ({max_age_s:g} s): check the clocks, "
                 "set use_sim_time with a simulator or a bag, ask fewer pixels, or use a faster engine",
             )
-        if age < -max_age_s:
+        if age < -max_ahead_s - self._step_s():
             raise FrameRefusedError(
                 "future",
-                f"the frame's stamp lies {-age:.3f} s ahead of this node's clock: check the clocks; with "
-                "use_sim_time, is /clock published?",
+                f"the frame's stamp lies {-age:.3f} s ahead of this node's clock, more than stream.max_ahead_s "
+                f"({max_ahead_s:g} s): check the clocks; with use_sim_time, is /clock published?",
             )
-        if self._prepared is not None and self._prepared[0] is pair:
-            return self._prepared[1]
+        for known, prepared in self._prepared:
+            if known is pair:
+                return prepared
         try:
             camera = self._camera_of(pair.info)
         except CameraError as error:
@@ -167,7 +271,7 @@ class FramePipeline:
             raise FrameRefusedError("size_mismatch", str(error)) from error
         except CanonicalError as error:
             raise FrameRefusedError("bad_size", str(error)) from error
-        self._prepared = (pair, frame)
+        self._prepared.append((pair, frame))
         return frame
 
     def _decode(self, image: Image | CompressedImage) -> npt.NDArray[np.uint8]:
@@ -183,20 +287,6 @@ class FramePipeline:
         camera = camera_from_info(info, rectified=self._config.image_kind == "rectified")
         self._camera = (info, camera)
         return camera
-
-
-def _refuse_outside(frame: PreparedFrame, pixels: npt.NDArray[np.int64]) -> None:
-    size = (frame.camera.width, frame.camera.height)
-    outside = pixels[((pixels < 0) | (pixels >= size)).any(axis=1)]
-    if len(outside):
-        raise FrameRefusedError(
-            "outside", f"pixel {tuple(outside[0].tolist())} is outside the image of {size[0]}x{size[1]}"
-        )
-
-
-def matches(pair: Pair, stamp: int) -> bool:
-    """Whether a pair is the one that a query's stamp (nanoseconds, 0 = newest) names."""
-    return stamp in (0, stamp_ns(pair.header))
 
 
 def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:

@@ -10,12 +10,12 @@ from depthlm_ros.ros import messages
 from depthlm_ros.ros.desk import (
     Service,
     Serving,
-    answer_between_frames,
+    measure,
+    named_frame,
     pixels_of,
     require_newest,
     timeout_of,
 )
-from depthlm_ros.ros.pipeline import matches
 from depthlm_ros.srv import QueryDepth
 
 MAX_PIXELS = 4096
@@ -32,17 +32,9 @@ class QueryService(Service):
         timeout = timeout_of(request.timeout_s, serving)
         if not len(pixels) or len(pixels) > MAX_PIXELS:
             raise ValueError(f"expected 1 to {MAX_PIXELS} pixels, got {len(pixels)}")
-        pair = require_newest(serving)
-        if not matches(pair, messages.time_ns(request.stamp)):
-            raise ValueError("only the newest frame is kept; leave the stamp zero to ask it")
-        limit = serving.stream.max_age_s
-        sparse = answer_between_frames(
-            serving,
-            timeout,
-            lambda pipeline, deadline: pipeline.query(pair, pixels, max_age_s=limit, deadline=deadline),
-        )
-        self._health.asked_points(sparse)
-        sparse = sparse.at(pixels)
+        require_newest(serving)
+        measured = measure(serving, pixels, named_frame("stamp", request.stamp, serving.frames), timeout)
+        pair, sparse = measured.pair, measured.sparse.at(pixels)
         response.message = ", ".join(f"{n} {k}" for k, n in sparse.reasons().items())
         latency = time.monotonic() - pair.arrived
         response.result = messages.sparse_depth(

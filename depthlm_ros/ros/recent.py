@@ -11,6 +11,9 @@ from depthlm_ros.ros.pipeline import Pair
 KEPT = 16
 """Answered frames that are kept; their messages stay in memory."""
 
+HISTORY = 0.5
+"""They are kept for this share of ``stream.max_age_s``: they must not be too old once it is their turn."""
+
 
 class RecentFrames:
     """Keeps the newest frame, and those whose stamps callers have seen on the node's outputs."""

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from depthlm_ros.engines.base import RgbImage
 from depthlm_ros.evaluation.benchmark import LabelledImage
@@ -113,14 +114,31 @@ def contact_sheet(frames: list[RecordedFrame], rows: int = SHEET_ROWS) -> RgbIma
     return np.asarray(np.vstack([title, *lines]), dtype=np.uint8)
 
 
+def write_animation(frames: list[RecordedFrame], path: Path) -> None:
+    """The drive as an animated WebP, two frames a second: asked pixels by depth, and the obstacles from above.
+
+    The colours and the reach are the same in all pictures.
+    """
+    near, far = depth_limits(np.concatenate([frame.sparse.depth for frame in frames]))
+    pictures = []
+    for frame in frames:
+        overlay = draw_overlay(frame.rgb, frame.sparse, near=near, far=far)
+        above = top_view(frame.sparse, obstacles=frame.obstacles, near=near, far=far, max_range_m=far * 1.1)
+        pictures.append(PIL.Image.fromarray(np.hstack([_tile(overlay), _tile(above)])))
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=500, loop=0, quality=55, method=4
+    )
+
+
 def write_report(frames: list[RecordedFrame], out: Path) -> None:
-    """Write ``summary.json``, ``contact_sheet.png`` and ``cloud.ply`` (of the last frame).
+    """Write ``summary.json``, ``contact_sheet.png``, ``demo.webp`` and ``cloud.ply`` (of the last frame).
 
     Raises:
         ValueError: There is no frame.
     """
     summary = json.dumps(summarise(frames), indent=2)
     cv2.imwrite(str(out / "contact_sheet.png"), contact_sheet(frames)[..., ::-1])
+    write_animation(frames, out / "demo.webp")
     write_ply(frames[-1].sparse, out / "cloud.ply")
     (out / "summary.json").write_text(summary + "\n", encoding="utf-8")
 

@@ -6,24 +6,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from depthlm_ros.answers import AnswerStatus
-from depthlm_ros.engines.base import EngineError, Finish, Prompt, PromptImage
+from depthlm_ros.camera import PinholeCamera
+from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt, PromptImage
 from depthlm_ros.estimator import DepthEstimator, PreparedFrame
-from depthlm_ros.geometry import SparseDepth, rays
-from depthlm_ros.prompting import MARKER_MARGIN, drawable
+from depthlm_ros.geometry import SparseDepth
+from depthlm_ros.prompting import drawable, why_undrawable
 from depthlm_ros.spatial.arrows import arrows_paint, uncovered
-from depthlm_ros.spatial.derive import derive, normal_confidence
-from depthlm_ros.spatial.matching import LEAST_MATCHES, Matches, match_images, spread
+from depthlm_ros.spatial.between import SharedPoints
+from depthlm_ros.spatial.derive import derive
 from depthlm_ros.spatial.motion import CameraMotion
 from depthlm_ros.spatial.parsing import parse_spatial
-from depthlm_ros.spatial.pose import Points, estimate_motion
-from depthlm_ros.spatial.request import SpatialAnswer, SpatialRequest, SpatialRequestError, SpatialStatus
+from depthlm_ros.spatial.request import (
+    SpatialAnswer,
+    SpatialRequest,
+    SpatialRequestError,
+    SpatialStatus,
+    without_value,
+)
 from depthlm_ros.spatial.tasks import TASKS, SpatialTask
-
-MOST_POINTS = 24
-"""Depth queries per image for a camera motion."""
 
 
 def ask_spatial(
@@ -59,7 +61,7 @@ def ask_spatial(
     if direct is None:
         direct = request.task.value in estimator.profile.spatial_tasks
     if direct:
-        answer = _ask_model(estimator, frames, request, deadline)
+        (answer,) = ask_model(estimator, frames, [request], deadline=deadline)
     elif request.task is SpatialTask.CAMERA_MOTION:
         answer = _derive_motion(estimator, frames, request, deadline)
     else:
@@ -67,55 +69,77 @@ def ask_spatial(
     return replace(answer, model=estimator.engine.model_name)
 
 
-def _nothing(request: SpatialRequest, derived: bool, status: int, message: str) -> SpatialAnswer:
-    motion = CameraMotion.unknown() if request.task is SpatialTask.CAMERA_MOTION else None
-    return SpatialAnswer(
-        request,
-        float("nan"),
-        TASKS[request.task].unit,
-        derived,
-        SpatialStatus(status),
-        message,
-        motion=motion,
-    )
-
-
-def _ask_model(
+def ask_model(
     estimator: DepthEstimator,
     frames: Sequence[PreparedFrame],
-    request: SpatialRequest,
-    deadline: float | None,
-) -> SpatialAnswer:
+    requests: Sequence[SpatialRequest],
+    *,
+    deadline: float | None = None,
+) -> list[SpatialAnswer]:
+    """Ask the model in the task's own words, several questions about the same image or images in one call.
+
+    Args:
+        estimator: Its checkpoint should be trained for the task.
+        frames: The image, or the two images.
+        requests: The questions, all of one task.
+        deadline: ``time.monotonic()`` seconds after which no further batch is begun.
+
+    Returns:
+        One answer per question.
+
+    Raises:
+        EngineError: The engine as a whole failed.
+    """
+    template = TASKS[requests[0].task]
+    asked = [_prompt(estimator, frames, request) for request in requests]
+    prompts = [prompt for prompt in asked if isinstance(prompt, Prompt)]
+    said: list[Answer] = []
+    if prompts:
+        said = estimator.engine.generate(
+            prompts, max_new_tokens=template.max_new_tokens, stop=template.stop, deadline=deadline
+        )
+    if len(said) != len(prompts):
+        raise EngineError(f"{estimator.engine.model_name} gave {len(said)} answers to {len(prompts)} prompts")
+    each = iter(said)
+    answers = [
+        _read(estimator, request, next(each)) if isinstance(prompt, Prompt) else prompt
+        for request, prompt in zip(requests, asked, strict=True)
+    ]
+    return [replace(answer, model=estimator.engine.model_name) for answer in answers]
+
+
+def _prompt(
+    estimator: DepthEstimator, frames: Sequence[PreparedFrame], request: SpatialRequest
+) -> Prompt | SpatialAnswer:
+    """The prompt of a question, or the answer to one that cannot be asked."""
     template, profile, first = TASKS[request.task], estimator.profile, frames[0]
     pixels = np.asarray(request.pixels, dtype=np.int64).reshape(-1, 2)
     targets = first.view.to_canonical(pixels)
     fits = drawable(targets, first.view.size) & first.camera.visible(pixels)
     if not fits.all():
         bad = request.pixels[int(np.argmin(fits))]
-        return _nothing(request, False, SpatialStatus.UNDRAWABLE, _no_room(bad))
+        return without_value(request, False, SpatialStatus.UNDRAWABLE, _why_undrawable(bad, first.camera))
     if not uncovered(targets):
         why = "one arrow hides what the other points at: choose pixels that lie further apart"
-        return _nothing(request, False, SpatialStatus.UNDRAWABLE, why)
+        return without_value(request, False, SpatialStatus.UNDRAWABLE, why)
     marked = PromptImage(first.view.image, arrows_paint(targets))
-    images = (marked, *(PromptImage(frame.view.image) for frame in frames[1:]))
-    prompt = Prompt(
-        images=images,
+    return Prompt(
+        images=(marked, *(PromptImage(frame.view.image) for frame in frames[1:])),
         question=template.ask(seconds=request.seconds, speed=request.speed),
         system=profile.system,
         image_first=profile.image_first,
         prefix=template.prefix,
     )
-    answers = estimator.engine.generate(
-        [prompt], max_new_tokens=template.max_new_tokens, stop=template.stop, deadline=deadline
-    )
-    if len(answers) != 1:
-        raise EngineError(f"{estimator.engine.model_name} gave {len(answers)} answers to 1 prompt")
-    answer, text = answers[0], template.prefix + answers[0].text
-    parsed = parse_spatial(answer, request, profile)
+
+
+def _read(estimator: DepthEstimator, request: SpatialRequest, answer: Answer) -> SpatialAnswer:
+    template = TASKS[request.task]
+    text = template.prefix + answer.text
+    parsed = parse_spatial(answer, request, estimator.profile)
     if parsed.status is not AnswerStatus.OK:
         what = answer.error if answer.finish is Finish.ERROR else f"the model answered {text!r}"
         why = f"{parsed.status.name.lower()}: {what}"
-        return replace(_nothing(request, False, parsed.status, why), text=text)
+        return replace(without_value(request, False, parsed.status, why), text=text)
     motion = None
     value = parsed.values[0]
     if request.task is SpatialTask.CAMERA_MOTION:
@@ -124,24 +148,32 @@ def _ask_model(
     return SpatialAnswer(request, value, template.unit, False, SpatialStatus.OK, text=text, motion=motion)
 
 
-def _no_room(pixel: tuple[int, int]) -> str:
-    return (
-        f"pixel {pixel} cannot be asked: expected one inside the image, where it shows something, and more than "
-        f"{MARKER_MARGIN} pixels of the canonical view from its border"
-    )
+def _why_undrawable(pixel: tuple[int, int], camera: PinholeCamera) -> str:
+    return why_undrawable(pixel, (camera.width, camera.height), bool(camera.visible(pixel)))
 
 
 def _derive(
     estimator: DepthEstimator, frame: PreparedFrame, request: SpatialRequest, deadline: float | None
 ) -> SpatialAnswer:
-    depths = estimator.ask(frame, request.pixels, deadline=deadline).at(request.pixels)
+    depths = estimator.ask(frame, request.pixels, deadline=deadline)
+    return answer_from_depths(request, depths)
+
+
+def answer_from_depths(request: SpatialRequest, depths: SparseDepth) -> SpatialAnswer:
+    """Compute the answer to a question about one frame from the depths that were measured at its pixels.
+
+    Args:
+        request: A question of any task but the camera's motion.
+        depths: Holds all of its pixels.
+    """
+    depths = depths.at(request.pixels)
     failed = np.flatnonzero(~depths.answered)
     if len(failed):
         pixel, status = request.pixels[failed[0]], AnswerStatus(int(depths.status[failed[0]]))
         why = f"no depth at pixel {pixel}: {status.name.lower()} {depths.error}".rstrip()
         if status is AnswerStatus.UNDRAWABLE:
-            why = _no_room(pixel)
-        return replace(_nothing(request, True, status, why), depths=(depths,))
+            why = _why_undrawable(pixel, depths.camera)
+        return replace(without_value(request, True, status, why), depths=(depths,))
     measured = derive(request, depths)
     return SpatialAnswer(
         request,
@@ -152,6 +184,7 @@ def _derive(
         confidence=measured.confidence,
         sigma=measured.sigma,
         depths=(depths,),
+        model=depths.model,
     )
 
 
@@ -161,62 +194,11 @@ def _derive_motion(
     request: SpatialRequest,
     deadline: float | None,
 ) -> SpatialAnswer:
-    first, second = frames
-    matches = _askable(match_images(first.source, second.source, first.camera, second.camera), first, second)
-    matches = spread(matches, first.camera.width, MOST_POINTS)
-    if len(matches) < LEAST_MATCHES:
-        why = (
-            f"expected {LEAST_MATCHES} or more points that both images show, found {len(matches)}: take images with "
-            "more texture and more overlap"
-        )
-        return replace(_nothing(request, True, SpatialStatus.FEW_MATCHES, why), matches=len(matches))
-    before, first_points = _points(estimator, first, matches.first, deadline)
-    after, second_points = _points(estimator, second, matches.second, deadline)
-    found = estimate_motion(first_points, second_points)
-    if not (before.answered.any() or after.answered.any()):
-        failed = AnswerStatus(int(before.status[0]))
-        why = (
-            f"no depth at any of {len(matches)} matched points: {failed.name.lower()} {before.error}".rstrip()
-        )
-        answer = _nothing(request, True, failed, why)
-    elif found.status is not SpatialStatus.OK:
-        answer = _nothing(request, True, found.status, found.message)
-    else:
-        distance = found.motion.distance
-        answer = SpatialAnswer(
-            request,
-            distance,
-            TASKS[request.task].unit,
-            True,
-            SpatialStatus.OK,
-            confidence=normal_confidence(distance, found.sigma),
-            sigma=found.sigma,
-            motion=found.motion,
-        )
-    return replace(answer, depths=(before, after), matches=len(matches), inliers=found.inliers)
-
-
-def _askable(matches: Matches, first: PreparedFrame, second: PreparedFrame) -> Matches:
-    return matches.take(
-        first.askable(_whole(matches.first, first)) & second.askable(_whole(matches.second, second))
+    shared = SharedPoints.of(*frames)
+    if not shared.enough:
+        return shared.motion(request)
+    before, after = (
+        estimator.ask(frame, pixels, deadline=deadline)
+        for frame, pixels in zip(frames, shared.pixels, strict=True)
     )
-
-
-def _whole(points: npt.NDArray[np.float64], frame: PreparedFrame) -> npt.NDArray[np.int64]:
-    last = (frame.camera.width - 1, frame.camera.height - 1)
-    return np.asarray(np.clip(np.rint(points), 0, last), dtype=np.int64)
-
-
-def _points(
-    estimator: DepthEstimator,
-    frame: PreparedFrame,
-    positions: npt.NDArray[np.float64],
-    deadline: float | None,
-) -> tuple[SparseDepth, Points]:
-    """Ask for the depths at matched positions; the rays are those of the exact positions."""
-    pixels = _whole(positions, frame)
-    depths = estimator.ask(frame, pixels, deadline=deadline).at(pixels)
-    where = Points(
-        rays(positions, frame.camera), depths.depth.astype(np.float64), depths.sigma.astype(np.float64)
-    )
-    return depths, where
+    return shared.motion(request, before, after)

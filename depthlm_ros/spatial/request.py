@@ -22,7 +22,7 @@ class SpatialRequestError(ValueError):
 class SpatialStatus(IntEnum):
     """What became of a spatial question: all but ``OK`` leave its value NaN. The numbers are those of AskSpatial.srv.
 
-    Up to 10 they are those of :class:`~depthlm_ros.answers.AnswerStatus`.
+    Up to 31 they are those of :class:`~depthlm_ros.answers.AnswerStatus`.
     """
 
     OK = AnswerStatus.OK
@@ -36,6 +36,7 @@ class SpatialStatus(IntEnum):
     DEADLINE = AnswerStatus.DEADLINE
     ENGINE_ERROR = AnswerStatus.ENGINE_ERROR
     BAD_FORMAT = AnswerStatus.BAD_FORMAT
+    OVER_BUDGET = AnswerStatus.OVER_BUDGET
     FEW_MATCHES = 32
     """The two images share too few features to compute a motion from."""
     FEW_INLIERS = 33
@@ -120,3 +121,17 @@ class SpatialAnswer:
     matches: int = 0
     inliers: int = 0
     model: str = ""
+
+
+def without_value(request: SpatialRequest, derived: bool, status: int, message: str) -> SpatialAnswer:
+    """The answer to a question that got no value.
+
+    Args:
+        request: The question.
+        derived: Whether depths were to be asked, not the model in words.
+        status: Why, a :class:`SpatialStatus`.
+        message: Why, in words.
+    """
+    motion = CameraMotion.unknown() if request.task is SpatialTask.CAMERA_MOTION else None
+    unit = TASKS[request.task].unit
+    return SpatialAnswer(request, math.nan, unit, derived, SpatialStatus(status), message, motion=motion)

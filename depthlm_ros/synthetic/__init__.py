@@ -8,7 +8,6 @@ from depthlm_ros.synthetic.scene import Scene
 from depthlm_ros.synthetic.views import (
     View,
     render,
-    render_arrays,
     sample_camera,
     sample_pose,
     sample_repeats,
@@ -24,7 +23,6 @@ __all__ = [
     "View",
     "build_scene",
     "render",
-    "render_arrays",
     "sample_camera",
     "sample_intrinsics",
     "sample_pixels",

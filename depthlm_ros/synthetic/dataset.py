@@ -77,12 +77,12 @@ def write_dataset(
     """Render scenes into a DepthLM benchmark.
 
     Layout: ``<domain>.jsonl``; ``rgb/*.png``; ``dense/*.npz`` with ``z_depth`` and ``range`` (float32 metres,
-    inf for sky); ``sheet.png``, the first images beside their depth. Each line holds ``image`` (path below ``out``),
-    ``intrinsics`` [fx, fy, cx, cy, width, height], ``pixel_coords`` [[u, v], ...] and their ``depth`` (z, metres);
-    beyond the benchmark's format also ``seed``, ``domain``, ``kind``, ``dense`` (path below ``out``, absent where it
-    was left out) and, with repeats, ``static``, which the pictures of one scene share. The result depends on neither
-    the number of processes nor their order. The index is written last and in one step, so that an interrupted run
-    leaves none.
+    inf for sky); ``<domain>_sheet.png``, the first images beside their depth. Each line holds ``image`` (path below
+    ``out``), ``intrinsics`` [fx, fy, cx, cy, width, height], ``pixel_coords`` [[u, v], ...] and their ``depth`` (z,
+    metres); beyond the benchmark's format also ``seed``, ``domain``, ``kind``, ``dense`` (path below ``out``, absent
+    where it was left out) and, with repeats, ``static``, which the pictures of one scene share. The result depends on
+    neither the number of processes nor their order. The index is written last and in one step, so that an interrupted
+    run leaves none.
 
     Args:
         out: Directory, created when absent.
@@ -108,7 +108,7 @@ def write_dataset(
     for done in _with_progress(_run(jobs, workers), spec.scenes, f"rendering {spec.domain.value}", progress):
         lines += [json.dumps(record) for record in done.records]
         tiles += done.tiles
-    _write_atomically(out / "sheet.png", encode_png(contact_sheet(tiles)))
+    _write_atomically(out / f"{spec.domain.value}_sheet.png", encode_png(contact_sheet(tiles)))
     return _write_atomically(out / f"{spec.domain.value}.jsonl", ("\n".join(lines) + "\n").encode())
 
 

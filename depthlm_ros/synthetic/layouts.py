@@ -116,16 +116,16 @@ def build_scene(rng: Rng, domain: Domain, kind: str | None = None) -> Scene:
 def _dimensions(rng: Rng, kind: str) -> tuple[Bounds, float]:
     """Free floor, centred on the origin, and height."""
     if kind == "room":
-        length, width = rng.uniform(2.8, 8.5), rng.uniform(2.5, 6.5)
+        length, width = sizes.ROOM_LENGTH.draw(rng), sizes.ROOM_WIDTH.draw(rng)
         height = sizes.ROOM_HEIGHT.draw(rng)
     elif kind == "corridor":
-        length, width = rng.uniform(5, 28), sizes.CORRIDOR_WIDTH.draw(rng)
+        length, width = sizes.CORRIDOR_LENGTH.draw(rng), sizes.CORRIDOR_WIDTH.draw(rng)
         height = sizes.ROOM_HEIGHT.draw(rng)
     elif kind == "hall":
-        length, width = rng.uniform(9, 34), rng.uniform(7, 20)
+        length, width = sizes.HALL_LENGTH.draw(rng), sizes.HALL_WIDTH.draw(rng)
         height = sizes.HALL_HEIGHT.draw(rng)
     else:
-        length, width = rng.uniform(12, 40), rng.uniform(8, 26)
+        length, width = sizes.YARD_LENGTH.draw(rng), sizes.YARD_WIDTH.draw(rng)
         height = float("inf")
     return (-length / 2, length / 2, -width / 2, width / 2), height
 

@@ -123,7 +123,8 @@ def shade(scene: Scene, hits: Hits, pose: Pose, intrinsics: Intrinsics, supersam
     up = rotation[2, 0] * seen.normal[0] + rotation[2, 1] * seen.normal[1] + rotation[2, 2] * seen.normal[2]
 
     corner = 1.0 - material["corner_occlusion"] * np.exp(seen.to_edge * np.float32(-1 / 0.25))
-    low = 1.0 - 0.35 * np.exp(np.minimum(world[2], 3.0) * -6.0) * (material["corner_occlusion"] == 0)
+    # Nothing lies far below the floor but the stand-in for the sky, which would overflow.
+    low = 1.0 - 0.35 * np.exp(np.clip(world[2], -3.0, 3.0) * -6.0) * (material["corner_occlusion"] == 0)
     ambient_share = corner * low * (0.8 + 0.2 * up)
     direct_share = np.ones_like(depth)
     _apply_floor_light(scene, world, up, ambient_share, direct_share)

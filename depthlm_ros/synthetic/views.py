@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -210,11 +210,3 @@ def _is_worth_keeping(z_depth: Floats, domain: Domain, *, close_up: bool, dull: 
     near_share = float((z_depth < near_limit).mean())
     near, median, far = np.percentile(z_depth[::3, ::3], (10, 50, 90), method="lower")
     return near_share <= 0.2 and bool(median >= median_limit) and (dull or bool(far > 1.7 * near))
-
-
-def render_arrays(
-    seeds: Iterable[Seed], domain: Domain, focal_px: float | None = None, *, supersample: int = 1
-) -> Iterator[View]:
-    """Views for training, one per seed; see `sample_view`."""
-    for seed in seeds:
-        yield sample_view(seed, domain, focal_px=focal_px, supersample=supersample)

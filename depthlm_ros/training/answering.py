@@ -43,11 +43,13 @@ class Answers:
         metres: Answered depth, NaN without one, shape (N,).
         probability: Of the number's tokens, shape (N,).
         texts: The decoded texts.
+        step_m: What one more in the number's last written digit adds, in metres, NaN without one, shape (N,).
     """
 
     metres: npt.NDArray[np.float64]
     probability: npt.NDArray[np.float64]
     texts: tuple[str, ...]
+    step_m: npt.NDArray[np.float64]
 
 
 def make_processor(patch_px: int) -> Any:
@@ -92,6 +94,7 @@ def ask(
     ]
     metres = np.full(len(views), np.nan)
     probability = np.full(len(views), np.nan)
+    step_m = np.full(len(views), np.nan)
     texts = [""] * len(views)
     by_size: dict[tuple[int, ...], list[int]] = {}
     for k, view in enumerate(views):
@@ -103,9 +106,9 @@ def ask(
             answers = _generate(model, tokenizer, processor, *prompts, profile)
             for k, answer in zip(chosen, answers, strict=True):
                 parsed = parse_answer(answer, profile)
-                metres[k], texts[k] = parsed.metres, answer.text
+                metres[k], step_m[k], texts[k] = parsed.metres, parsed.step_m, answer.text
                 probability[k] = number_probability(answer, parsed)
-    return Answers(metres, probability, tuple(texts))
+    return Answers(metres, probability, tuple(texts), step_m)
 
 
 def _generate(

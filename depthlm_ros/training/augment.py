@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from depthlm_ros.canonical import fill_grid
 from depthlm_ros.prompting import MARKER_MARGIN, MARKER_OFFSETS, MARKER_RGB
 from depthlm_ros.training.views import ViewCache
 
@@ -57,12 +58,14 @@ class Variety:
         crop_share: Share of batches that are random crops; the others are whole views.
         look_share: Share of views whose exposure, colour, sharpness, noise or compression is changed.
         marked: Whether the arrow is drawn.
+        filled: Whether views lose up to a token's side and are filled up again with black.
         labels_per_view: Pixels per view, and per its mirror image, that are ever asked about; 0 for all.
     """
 
     crop_share: float
     look_share: float
     marked: bool = True
+    filled: bool = False
     labels_per_view: int = 0
 
 
@@ -85,7 +88,7 @@ def training_batch(
         rng: Draws everything else.
     """
     if shape_rng.random() < variety.crop_share:
-        height, width = draw_canvas(cache, shape_rng)
+        height, width = draw_canvas(cache, shape_rng, whole=variety.filled)
         fitting = np.nonzero((cache.sizes[:, 0] >= height) & (cache.sizes[:, 1] >= width))[0]
     else:
         (height, width), fitting = draw_size(cache.sizes, shape_rng)
@@ -96,7 +99,8 @@ def training_batch(
         query_rng = rng
         if variety.labels_per_view:
             query_rng = np.random.default_rng([index, int(rng.integers(variety.labels_per_view))])
-        sample = training_sample(rgb, depth, (height, width), limits, variety, rng, query_rng)
+        size_px = trimmed(height, width, rng) if variety.filled else (height, width)
+        sample = training_sample(rgb, depth, size_px, limits, variety, rng, query_rng)
         if sample is not None:
             samples.append(sample)
     return collate(samples)
@@ -110,20 +114,25 @@ def draw_size(
     return (int(size[0]), int(size[1])), np.nonzero((sizes == size).all(axis=1))[0]
 
 
-def draw_canvas(cache: ViewCache, rng: np.random.Generator) -> tuple[int, int]:
+def draw_canvas(cache: ViewCache, rng: np.random.Generator, *, whole: bool = False) -> tuple[int, int]:
     """Height and width of a crop: the size of some view or some tokens less, not always whole tokens.
 
     Views whose sides are no multiples of a token are resized by the image processor, arrow and all; half of
-    the batches go through that.
+    the batches go through that, unless only ``whole`` tokens are wanted.
     """
     height, width = (int(x) for x in cache.sizes[rng.integers(len(cache))])
     if rng.random() < 0.6:
         height = max(_SMALLEST_PX, height - _TOKEN_PX * int(rng.integers(0, 3)))
         width = max(_SMALLEST_PX, width - _TOKEN_PX * int(rng.integers(0, 4)))
-    if rng.random() < 0.5:
+    if not whole and rng.random() < 0.5:
         height = max(_SMALLEST_PX, height - int(rng.integers(0, _TOKEN_PX)))
         width = max(_SMALLEST_PX, width - int(rng.integers(0, _TOKEN_PX)))
     return height, width
+
+
+def trimmed(height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
+    """A size that takes as many tokens, such as the views of cameras have, whose sides are anything."""
+    return height - int(rng.integers(_TOKEN_PX)), width - int(rng.integers(_TOKEN_PX))
 
 
 def training_sample(
@@ -147,17 +156,21 @@ def training_sample(
         return None
     if rng.random() < variety.look_share:
         rgb = vary_look(np.ascontiguousarray(rgb), rng)
-    return marked_sample(np.array(rgb, order="C"), depth, pixel, marked=variety.marked)
+    view = np.array(rgb, order="C")
+    return marked_sample(view, depth, pixel, marked=variety.marked, filled=variety.filled)
 
 
-def marked_sample(rgb: RgbArray, depth: DepthArray, pixel: tuple[int, int], *, marked: bool = True) -> Sample:
-    """Draw the arrow and resize to whole tokens as the image processor does.
+def marked_sample(
+    rgb: RgbArray, depth: DepthArray, pixel: tuple[int, int], *, marked: bool = True, filled: bool = False
+) -> Sample:
+    """Draw the arrow, and resize to whole tokens as the image processor does or fill up to them.
 
     Args:
         rgb: The view, shape (H, W, 3); painted over.
         depth: Its depth, shape (H, W).
         pixel: The asked pixel (x, y).
         marked: False leaves the arrow out (text reference).
+        filled: Whether whole tokens are reached by black, whose depth is inf, at the right and at the bottom.
 
     Returns:
         The view and its depth on whole tokens, the asked pixel there, and the depth at exactly that pixel.
@@ -166,6 +179,9 @@ def marked_sample(rgb: RgbArray, depth: DepthArray, pixel: tuple[int, int], *, m
     target = float(depth[y, x])
     if marked:
         rgb[y + _OFFSETS[:, 1], x + _OFFSETS[:, 0]] = MARKER_RGB
+    if filled:
+        more = [(0, -side % _TOKEN_PX) for side in depth.shape]
+        return fill_grid(rgb, _TOKEN_PX), np.pad(depth, more, constant_values=np.inf), pixel, target
     height, width = depth.shape
     rows, columns = (max(1, round(side / _TOKEN_PX)) * _TOKEN_PX for side in (height, width))
     if (rows, columns) == (height, width):

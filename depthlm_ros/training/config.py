@@ -8,11 +8,35 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from depthlm_ros.files import what_came
+
 RECIPE = "embedded"
+_CHOICES = {"pixel_reference": ("marker", "text"), "arithmetic": ("float32", "bfloat16")}
+
+
+_MAY_BE_ZERO = {
+    "minutes", "muon_lr", "muon_decay", "adam_lr", "warmup_steps", "train_seed", "validation_seed", "pairs_seed",
+    "seed", "labels_per_view", "train_pairs", "steps", "save_every_s", "export_every_s",
+}  # fmt: skip
 
 
 class TrainingConfigError(ValueError):
     """The training configuration is wrong; the message names the key."""
+
+
+def _check_numbers(config: Any) -> None:
+    """Refuse numbers that mean nothing: shares outside 0 to 1, negative weights, counts and sizes of nothing."""
+    for name, value in vars(config).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if name.endswith("_share"):
+            fits, wanted = 0.0 <= value <= 1.0, "0 to 1"
+        elif name in _MAY_BE_ZERO or name.endswith("_weight"):
+            fits, wanted = value >= 0.0, "0 or more"
+        else:
+            fits, wanted = value > 0.0, "more than 0"
+        if not fits:
+            raise TrainingConfigError(f"{name}: expected {wanted}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,9 @@ class ModelConfig:
     text_mlp: int = 432
     rope_theta: float = 50.0
 
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -60,6 +87,9 @@ class DataConfig:
         max_depth_m: Farthest depth that is asked about.
         crop_share: Share of training batches that are random crops of the canonical views (the paper's
             augmentation); the others are whole views, which is what the finished model sees.
+        fill_grid: Whether views whose sides are no whole image tokens are filled up with black, as the export's
+            profile then asks for (``patch_grid_px``), and not resized by the image processor. Training views then
+            lose up to a token's side, as cameras' views have any size.
         look_share: Share of training views whose exposure, colour, sharpness, noise or compression is changed.
         labels_per_view: Pixels per training view, and per its mirror image, that are ever asked about; 0 for all.
             Needs ``crop_share`` 0.
@@ -79,6 +109,7 @@ class DataConfig:
     min_depth_m: float = 0.1
     max_depth_m: float = 80.0
     crop_share: float = 0.2
+    fill_grid: bool = False
     look_share: float = 0.5
     labels_per_view: int = 0
     task_share: float = 0.0
@@ -87,10 +118,11 @@ class DataConfig:
     train_pairs: int = 0
 
     def __post_init__(self) -> None:
-        if self.labels_per_view and self.crop_share > 0.0:
+        _check_numbers(self)
+        if self.labels_per_view and (self.crop_share > 0.0 or self.fill_grid):
             raise TrainingConfigError(
-                f"data.labels_per_view {self.labels_per_view} needs data.crop_share 0, got {self.crop_share}: which "
-                "pixels a crop asks about depends on where it lies"
+                f"data.labels_per_view {self.labels_per_view} needs data.crop_share 0 and data.fill_grid false, got "
+                f"{self.crop_share} and {self.fill_grid}: which pixels a crop asks about depends on where it lies"
             )
 
 
@@ -114,6 +146,9 @@ class StageConfig:
         pointing_weight: Weight of "which image token does the arrow point at".
         pointed_weight: Weight of the depth at the pointed pixel.
         dense_weight: Weight of the dense depth loss.
+        median_share: Share of the depth answers that teach the median that the tower itself reads at the pixel, and
+            not the label (text stage only). Greedy decoding says the likeliest digits; of a model that is not sure
+            these are not the median, which is the better guess. The labels' share keeps the probability meaningful.
         evaluate_every: Steps between validations.
     """
 
@@ -130,7 +165,11 @@ class StageConfig:
     pointing_weight: float = 0.2
     pointed_weight: float = 0.3
     dense_weight: float = 1.0
+    median_share: float = 0.0
     evaluate_every: int = 400
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -144,13 +183,18 @@ class TrainingConfig:
         data: The views.
         vision: Stage 1, the vision tower on dense rendered depth.
         text: Stage 2, the whole model on text answers.
+        base: Directory of a checkpoint of this recipe whose weights the run starts from; empty starts from nothing.
         pixel_reference: How depth questions name their pixel: ``marker`` or ``text``.
         depth_bins: Log-depth bins of the training-only heads.
         save_every_s: Seconds between resumable states.
         export_every_s: Seconds between exports of the unfinished model (text stage).
+        arithmetic: Type of the matrix products: ``float32``, or ``bfloat16`` through autocast (weights, sums between
+            blocks and losses stay float32), faster on CPUs with AVX512-BF16 and no faster on others.
         compile: Whether the tower's blocks are compiled (about a sixth faster; needs a C++ compiler, and the
             digits then differ a little from those without).
         calibration_queries: Validation queries that the confidence is fitted on.
+        direct_tasks: Whether the export names the spatial tasks that it was trained for, to be answered in its words;
+            else all follow from its depths by geometry.
     """
 
     vision: StageConfig
@@ -159,12 +203,26 @@ class TrainingConfig:
     workers: int = 2
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    base: str = ""
     pixel_reference: str = "marker"
     depth_bins: int = 48
     save_every_s: float = 120.0
     export_every_s: float = 900.0
+    arithmetic: str = "float32"
     compile: bool = False
     calibration_queries: int = 1600
+    direct_tasks: bool = True
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        for name in ("vision", "text"):
+            if (batch := getattr(self, name).batch) % self.workers:
+                raise TrainingConfigError(
+                    f"{name}.batch: expected a multiple of workers ({self.workers}), got {batch}"
+                )
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise TrainingConfigError(f"{name}: expected {' or '.join(choices)}, got {value!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, for the record beside the checkpoint."""
@@ -182,8 +240,8 @@ def load_training_config(path: Path) -> TrainingConfig:
     """
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise TrainingConfigError(f"{path} cannot be read as YAML: {error}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise TrainingConfigError(f"{path}: expected a recipe as YAML, but {what_came(error)}") from error
     if isinstance(record, dict) and record.pop("recipe", RECIPE) != RECIPE:
         raise TrainingConfigError(f"{path}: recipe: expected {RECIPE!r} here; depthlm train reads the others")
     config: TrainingConfig = parse_config(TrainingConfig, record, str(path))
@@ -213,8 +271,8 @@ def parse_config(kind: Any, record: Any, where: str) -> Any:
                 raise TrainingConfigError(f"{here}: expected true or false, got {value!r}")
             values[name] = value
         elif hints[name] is str:
-            if value not in ("marker", "text"):
-                raise TrainingConfigError(f"{here}: expected marker or text, got {value!r}")
+            if not isinstance(value, str):
+                raise TrainingConfigError(f"{here}: expected a text, got {value!r}")
             values[name] = value
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise TrainingConfigError(f"{here}: expected a number, got {value!r}")
@@ -224,5 +282,7 @@ def parse_config(kind: Any, record: Any, where: str) -> Any:
             values[name] = hints[name](value)
     try:
         return kind(**values)
+    except TrainingConfigError as error:
+        raise TrainingConfigError(f"{where}: {error}") from error
     except TypeError as error:
         raise TrainingConfigError(f"{where}: {error}; the keys are {known}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -38,7 +39,20 @@ def _join(rank: int, workers: int, port: int, work: Callable[..., None], argumen
     try:
         work(rank, workers, *arguments)
     finally:
-        dist.destroy_process_group()
+        leave()
+
+
+def leave() -> None:
+    """Leave the process group, if there is one, so that the process can end.
+
+    Call it when nothing refers to what used the group any more.
+    """
+    if not dist.is_initialized():
+        return
+    # A sharded model holds the group in reference cycles. Left to the end of the interpreter, gloo's threads
+    # would still run then, and the C++ runtime would abort a process whose work is done.
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], done: float) -> float:

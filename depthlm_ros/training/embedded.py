@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 
 from depthlm_ros.training.answering import ask, load_checkpoint, make_processor
 from depthlm_ros.training.augment import Limits
+from depthlm_ros.training.base import base_record
 from depthlm_ros.training.calibrate import fit_calibration
-from depthlm_ros.training.config import TrainingConfig, load_training_config
+from depthlm_ros.training.config import DataConfig, TrainingConfig, load_training_config
 from depthlm_ros.training.curve import draw_curve
 from depthlm_ros.training.distributed import launch
 from depthlm_ros.training.export import (
@@ -47,9 +49,8 @@ _CURVE_QUERIES = 240
 _PARTIAL_QUERIES = 400
 
 
-def view_sets(config: TrainingConfig) -> dict[str, ViewSet]:
+def view_sets(data: DataConfig) -> dict[str, ViewSet]:
     """The views of a recipe: training, and per domain validation."""
-    data = config.data
     focal = data.canonical_focal_px
     sets = {"train": ViewSet("train", data.train_seed, data.train_views, data.robot_share, focal)}
     for offset, domain in enumerate(_DOMAINS):
@@ -76,17 +77,18 @@ def train(config_path: Path, run: Path, views: Path | None = None, output: Path 
     """
     config = load_training_config(config_path)
     views, output = views or run / "views", output or run / "export"
+    base = base_record(config.base)
     sampler = partial(synthetic_view, focal_px=config.data.canonical_focal_px)
     prepare(config, views, sampler)
     run.mkdir(parents=True, exist_ok=True)
     launch(config.workers, work, config, run, views)
-    finish(config, run, views, output)
+    finish(config, run, views, output, base)
     return output
 
 
 def prepare(config: TrainingConfig, views: Path, sampler: Sampler) -> None:
     """Render the views and pairs that the cache lacks."""
-    for view_set in view_sets(config).values():
+    for view_set in view_sets(config.data).values():
         render_set(view_set, views, sampler, config.data.render_processes)
     data = config.data
     if data.train_pairs:
@@ -110,7 +112,7 @@ def train_pairs(config: TrainingConfig, views: Path) -> PairCache | None:
 def work(rank: int, workers: int, config: TrainingConfig, run: Path, views: Path) -> None:
     """What each training process does."""
     cv2.setNumThreads(1)
-    sets = view_sets(config)
+    sets = view_sets(config.data)
     cache = ViewCache(views / "train", config.data.train_views)
     on_interval = Monitor(config, run, sets, views) if rank == 0 else None
     pairs = train_pairs(config, views)
@@ -132,8 +134,9 @@ class Monitor:
         model = trainer.model.eval()
         record: dict[str, Any] = {}
         for domain, queries in self._queries.items():
-            tower = tower_score(model.model.visual, trainer.heads, queries, self._config.model.patch_px)
-            record |= {f"{domain}_tower_delta1": tower["delta1"], f"{domain}_pointing": tower["pointing"]}
+            if self._config.vision.steps:  # else nobody has taught the readouts, which a base does not bring
+                tower = tower_score(model.model.visual, trainer.heads, queries, self._config.model.patch_px)
+                record |= {f"{domain}_tower_delta1": tower["delta1"], f"{domain}_pointing": tower["pointing"]}
             if trainer.progress.stage == "text":
                 profile = embedded_profile(self._config)
                 answers = ask(model, trainer.tokenizer, self._processor, queries, profile)
@@ -157,7 +160,8 @@ def validation_queries(
     view_set = sets[f"validation_{domain}"]
     limits = Limits(config.data.min_depth_m, config.data.max_depth_m)
     cache = ViewCache(views / view_set.name, view_set.count)
-    return held_out_queries(cache, count, limits, view_set.seed, marked=config.pixel_reference == MARKER)
+    marked, filled = config.pixel_reference == MARKER, config.data.fill_grid
+    return held_out_queries(cache, count, limits, view_set.seed, marked=marked, filled=filled)
 
 
 def calibrate(config: TrainingConfig, directory: Path, views: Path, count: int) -> dict[str, Any]:
@@ -174,27 +178,27 @@ def calibrate(config: TrainingConfig, directory: Path, views: Path, count: int) 
     """
     model, tokenizer, processor = load_checkpoint(directory)
     profile = embedded_profile(config)
-    sets = view_sets(config)
+    sets = view_sets(config.data)
     scores, columns = {}, []
     for domain in _DOMAINS:
         queries = validation_queries(config, sets, views, domain, count // 2)
         answers = ask(model, tokenizer, processor, queries, profile)
         scores[domain] = score(answers, queries)
-        columns.append(
-            torch.tensor([answers.probability.tolist(), answers.metres.tolist(), queries.truth.tolist()])
-        )
-    probability, metres, truth = torch.cat(columns, dim=1).double().numpy()
+        columns.append(np.stack([answers.probability, answers.metres, queries.truth, answers.step_m]))
+    probability, metres, truth, step_m = np.concatenate(columns, axis=1)
     fitted_on = (
         f"{count} queries on rendered validation views, half robot and half wide domain, "
         f"scene seeds from {config.data.validation_seed}"
     )
-    calibration = fit_calibration(probability, metres, truth, fitted_on)
+    calibration = fit_calibration(probability, metres, truth, fitted_on, step_m)
     write_profile(embedded_profile(config, calibration), directory)
     return scores
 
 
-def finish(config: TrainingConfig, run: Path, views: Path, output: Path) -> None:
-    """Export the trained model, calibrate it, and write the record of how it was made."""
+def finish(
+    config: TrainingConfig, run: Path, views: Path, output: Path, base: dict[str, Any] | None = None
+) -> None:
+    """Export the trained model, calibrate it, and write the record of how it, and its base, was made."""
     torch.set_num_threads(1)  # more lose time to each other on a busy machine, and gain little at this size
     train_cache = ViewCache(views / "train", config.data.train_views)
     trainer = Trainer(config, run, train_cache, pairs=train_pairs(config, views))
@@ -211,6 +215,7 @@ def finish(config: TrainingConfig, run: Path, views: Path, output: Path) -> None
         "last_losses": last_losses(run),
         "validation": calibrate(config, output, views, config.calibration_queries),
         "recipe": config.as_dict(),
+        "base": base,
     }
     draw_curve(run, config)
     write_record(record, output)

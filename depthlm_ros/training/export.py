@@ -20,17 +20,19 @@ from depthlm_ros.profile import (
 from depthlm_ros.spatial.samples import POINT_TASKS
 from depthlm_ros.spatial.tasks import SpatialTask
 from depthlm_ros.training.config import TrainingConfig
-from depthlm_ros.training.patches import image_processor_config
+from depthlm_ros.training.patches import MERGE, image_processor_config
 from depthlm_ros.training.questions import MARKER
 
 EMBEDDED_NAME = "embedded"
+RECORD_FILE = "training.json"
+"""Holds how a checkpoint came to be."""
 
 
 def embedded_profile(config: TrainingConfig, calibration: Calibration | None = None) -> CheckpointProfile:
     """How the checkpoint is asked: the official sentences at its own focal length, and what else it was taught."""
     data = config.data
-    tasks = POINT_TASKS if data.task_share > 0.0 else ()
-    if data.motion_share > 0.0:
+    tasks = POINT_TASKS if config.direct_tasks and data.task_share > 0.0 else ()
+    if config.direct_tasks and data.motion_share > 0.0:
         tasks = (*tasks, SpatialTask.CAMERA_MOTION)
     return CheckpointProfile(
         EMBEDDED_NAME,
@@ -41,6 +43,7 @@ def embedded_profile(config: TrainingConfig, calibration: Calibration | None = N
         stop=(" meters",),
         max_new_tokens=12,
         max_depth_m=100.0,
+        patch_grid_px=MERGE * config.model.patch_px if data.fill_grid else 0,
         spatial_tasks=tuple(task.value for task in tasks),
         calibration=calibration,
     )
@@ -88,8 +91,8 @@ def write_profile(profile: CheckpointProfile, directory: Path) -> None:
 
 
 def write_record(record: dict[str, Any], directory: Path) -> None:
-    """Write ``training.json``: how the checkpoint came to be."""
-    _write_json(directory / "training.json", record)
+    """Write how the checkpoint came to be."""
+    _write_json(directory / RECORD_FILE, record)
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:

@@ -54,10 +54,17 @@ class DepthHeads(nn.Module):
         return -(1.0 - share) * at_lower - share * at_upper
 
     def metres(self, logits: Tensor) -> Tensor:
-        """The median of the predicted distribution in metres: logits (..., bins) to (...)."""
-        cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
-        place = (cumulative < 0.5).sum(-1).clamp_max(self.bins - 1)
-        return torch.exp(self.low + place / (self.bins - 1) * (self.high - self.low))
+        """The median of the predicted distribution in metres: logits (..., bins) to (...).
+
+        Each bin's probability lies evenly over its width.
+        """
+        shares = torch.softmax(logits.float(), dim=-1)
+        cumulative = shares.cumsum(-1)
+        place = (cumulative < 0.5).sum(-1, keepdim=True).clamp_max(self.bins - 1)
+        at, share = cumulative.gather(-1, place), shares.gather(-1, place)
+        within = (0.5 - (at - share)) / share.clamp_min(1e-9) - 0.5
+        where = (place + within)[..., 0].clamp(0.0, self.bins - 1)
+        return torch.exp(self.low + where / (self.bins - 1) * (self.high - self.low))
 
 
 def cell_depths(depth: Tensor, patch_px: int) -> Tensor:
@@ -144,7 +151,9 @@ def answer_loss(
     first = int(starts.min()) - 1
     mask = answer_mask(ids, starts, tokenizer.pad_token_id)[:, first + 1 :]
     logits = answer_logits(model, tokens.reshape(count, -1, tokens.shape[-1]), ids, grid, first)[:, :-1]
-    losses = functional.cross_entropy(logits.flatten(0, 1), ids[:, first + 1 :].flatten(), reduction="none")
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1).float(), ids[:, first + 1 :].flatten(), reduction="none"
+    )
     total = (losses * mask.flatten()).sum()
     return total / count, {"text": float(total.detach() / mask.sum())}
 

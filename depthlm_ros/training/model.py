@@ -153,11 +153,12 @@ def tower_tokens(visual: Any, views: Tensor, run_block: TowerBlock = tower_block
     batch, height, width, _ = views.shape
     patch_px = visual.patch_size
     weight = visual.patch_embed.proj.weight.sum(2).flatten(1)
-    hidden = patch_vectors(views, patch_px) @ weight.T
+    # float32 also under autocast: the sum that runs through all blocks keeps its digits.
+    hidden = (patch_vectors(views, patch_px) @ weight.T).float()
     cos, sin = _tower_rotation(visual, height // patch_px, width // patch_px)
     for block in visual.blocks:
         hidden = run_block(block, hidden, cos, sin)
-    merged: Tensor = visual.merger(hidden)
+    merged: Tensor = visual.merger(hidden).float()
     return merged.reshape(batch, -1, merged.shape[-1])
 
 

@@ -45,8 +45,13 @@ def depth_questions(batch: Batch, reference: str) -> Questions:
     else:
         named = text_reference(batch.pixel.numpy(), (width, height)).tolist()
         questions = [TEXT_QUESTION.format(x=x, y=y) for x, y in named]
-    answers = [DEPTHLM_ANSWER.format(depth=d) for d in batch.target.tolist()]
-    return Questions(batch.views[:, None], tuple(questions), tuple(answers), batch)
+    answers = depth_answers(batch.target)
+    return Questions(batch.views[:, None], tuple(questions), answers, batch)
+
+
+def depth_answers(metres: Tensor) -> tuple[str, ...]:
+    """DepthLM's answers in words, for metres of shape (B,)."""
+    return tuple(DEPTHLM_ANSWER.format(depth=d) for d in metres.tolist())
 
 
 def task_questions(

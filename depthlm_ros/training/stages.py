@@ -15,10 +15,11 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from depthlm_ros.synthetic import Intrinsics
 from depthlm_ros.training.augment import Batch, Limits, Variety, training_batch
+from depthlm_ros.training.base import take_weights
 from depthlm_ros.training.config import StageConfig, TrainingConfig
 from depthlm_ros.training.distributed import average_gradients
 from depthlm_ros.training.log import append_log, trim_log
-from depthlm_ros.training.losses import DepthHeads, answer_loss, as_plain, vision_loss
+from depthlm_ros.training.losses import DepthHeads, answer_loss, as_plain, pointed_tokens, vision_loss
 from depthlm_ros.training.model import (
     build_model,
     tower_block,
@@ -31,6 +32,7 @@ from depthlm_ros.training.questions import (
     MARKER,
     TEXT,
     Questions,
+    depth_answers,
     depth_questions,
     motion_questions,
     task_questions,
@@ -96,7 +98,11 @@ class Trainer:
         self._memory: dict[str, Tensor] = {}
         data = config.data
         self._variety = Variety(
-            data.crop_share, data.look_share, config.pixel_reference == MARKER, data.labels_per_view
+            data.crop_share,
+            data.look_share,
+            config.pixel_reference == MARKER,
+            data.fill_grid,
+            data.labels_per_view,
         )
         self._pairs = pairs
         self._block = torch.compile(tower_block, dynamic=True) if config.compile else tower_block
@@ -106,6 +112,8 @@ class Trainer:
             self._load(tensors)
             if rank == 0:
                 trim_log(run, self.progress)
+        elif config.base:
+            take_weights(self.model, Path(config.base))
         else:
             side = 2 * config.model.patch_px
             whole = [k for k in range(len(cache)) if not (cache.sizes[k] % side).any()][:_WHITENING_VIEWS]
@@ -183,7 +191,14 @@ class Trainer:
 
     def _vision_step(self, stage: StageConfig, done: float, shared: Rng, own: Rng) -> Loss:
         batch = self._views(stage, shared, own)
-        return self._depth_loss(tower_tokens(self.model.model.visual, batch.views, self._block), batch, stage)
+        with self._arithmetic():
+            tokens = tower_tokens(self.model.model.visual, batch.views, self._block)
+        return self._depth_loss(tokens, batch, stage)
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(
+            "cpu", dtype=torch.bfloat16, enabled=self.config.arithmetic == "bfloat16"
+        )  # the losses stay outside
 
     def _depth_loss(self, tokens: Tensor, batch: Batch, stage: StageConfig) -> Loss:
         if self.config.pixel_reference == TEXT:  # no arrow is drawn, so none can be found
@@ -193,9 +208,12 @@ class Trainer:
     def _text_step(self, stage: StageConfig, done: float, shared: Rng, own: Rng) -> Loss:
         asked = self._questions(stage, shared, own)
         frozen = done < stage.frozen_share
-        with torch.set_grad_enabled(not frozen):
+        with torch.set_grad_enabled(not frozen), self._arithmetic():
             tokens = tower_tokens(self.model.model.visual, asked.views.flatten(0, 1), self._block)
-        loss, parts = answer_loss(self.model, self.tokenizer, tokens, asked, self.config.model.patch_px)
+        if asked.depth is not None and stage.median_share > 0.0:
+            asked = self._with_medians(asked, asked.depth, tokens, stage.median_share, own)
+        with self._arithmetic():
+            loss, parts = answer_loss(self.model, self.tokenizer, tokens, asked, self.config.model.patch_px)
         if asked.depth is None:
             return (
                 loss,
@@ -205,6 +223,15 @@ class Trainer:
             auxiliary, more = self._depth_loss(tokens, asked.depth, stage)
             loss, parts = loss + auxiliary, {**more, **parts}
         return loss, parts
+
+    @torch.no_grad()
+    def _with_medians(
+        self, asked: Questions, batch: Batch, tokens: Tensor, share: float, own: Rng
+    ) -> Questions:
+        at = pointed_tokens(batch, self.config.model.patch_px)
+        median = self.heads.metres(self.heads.pointed(tokens[torch.arange(len(at)), at]))
+        chosen = torch.from_numpy(own.random(len(at)) < share)
+        return dataclasses.replace(asked, answers=depth_answers(torch.where(chosen, median, batch.target)))
 
     def _views(self, stage: StageConfig, shared: Rng, own: Rng) -> Batch:
         return training_batch(

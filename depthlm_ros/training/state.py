@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from depthlm_ros.training.config import TrainingConfigError
+from depthlm_ros.files import what_came
+from depthlm_ros.training.config import TrainingConfig, TrainingConfigError, parse_config
 
 _FREE = {
     "steps",
@@ -71,20 +72,30 @@ def load_state(path: Path, recipe: dict[str, Any] | None = None) -> tuple[Progre
             so may the text stage while the vision stage is not over.
 
     Raises:
-        TrainingConfigError: The run was begun with other settings.
+        TrainingConfigError: The run was begun with other settings, or the file is no state.
     """
     if not path.is_file():
         return None
-    with safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata()
-        progress = Progress(**json.loads(metadata["progress"]))
-        if recipe is not None:
-            _refuse_changes(path, json.loads(metadata["recipe"]), recipe, progress)
-        return progress, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise TrainingConfigError(f"{path}: expected the state of a run, but {what_came(error)}") from error
+    if not {"progress", "recipe"} <= metadata.keys():
+        raise TrainingConfigError(
+            f"{path}: expected the state of a run, but it holds weights alone: name a run's state.safetensors"
+        )
+    progress = Progress(**json.loads(metadata["progress"]))
+    if recipe is not None:
+        _refuse_changes(path, json.loads(metadata["recipe"]), recipe, progress)
+    return progress, tensors
 
 
 def _refuse_changes(path: Path, begun: dict[str, Any], wanted: dict[str, Any], progress: Progress) -> None:
-    before, now = flat(begun), flat(wanted)
+    # A state that is older than an option was made with the option's default.
+    known = parse_config(TrainingConfig, begun, str(path))
+    before, now = flat(asdict(known)), flat(wanted)
     changed = sorted(
         key for key in {*before, *now} if before.get(key) != now.get(key) and not _may_change(key, progress)
     )

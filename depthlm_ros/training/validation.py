@@ -11,7 +11,7 @@ import torch
 from depthlm_ros.evaluation.confidence import auroc
 from depthlm_ros.evaluation.metrics import within_delta1
 from depthlm_ros.training.answering import Answers
-from depthlm_ros.training.augment import Batch, Limits, Sample, collate, draw_query, marked_sample
+from depthlm_ros.training.augment import Batch, Limits, Sample, collate, draw_query, marked_sample, trimmed
 from depthlm_ros.training.losses import DepthHeads, pointed_tokens
 from depthlm_ros.training.model import tower_tokens
 from depthlm_ros.training.views import ViewCache
@@ -43,18 +43,34 @@ class Queries:
 
 
 def held_out_queries(
-    cache: ViewCache, count: int, limits: Limits, seed: int, *, marked: bool = True
+    cache: ViewCache, count: int, limits: Limits, seed: int, *, marked: bool = True, filled: bool = False
 ) -> Queries:
-    """Ask ``count`` pixels of unchanged views, spread evenly over the views; ``marked`` by arrows."""
+    """Ask ``count`` pixels of views, spread evenly over the views.
+
+    Args:
+        cache: The views.
+        count: How many.
+        limits: Depths that may be asked about.
+        seed: Fixes the pixels.
+        marked: Whether by arrows.
+        filled: Whether the views lose up to a token's side around their middle and are filled up again, as
+            cameras' views are; else they are unchanged.
+    """
     samples: list[Sample] = []
     k = 0
     while len(samples) < count:
         rgb, depth = cache[k % len(cache)]
-        pixel = draw_query(depth, limits, np.random.default_rng([seed, k]))
+        rng = np.random.default_rng([seed, k])
+        if filled:
+            height, width = trimmed(depth.shape[0], depth.shape[1], rng)
+            top, left = (depth.shape[0] - height) // 2, (depth.shape[1] - width) // 2
+            rgb = rgb[top : top + height, left : left + width]
+            depth = depth[top : top + height, left : left + width]
+        pixel = draw_query(depth, limits, rng)
         k += 1
         if pixel is None:
             continue
-        samples.append(marked_sample(rgb.copy(), depth, pixel, marked=marked))
+        samples.append(marked_sample(rgb.copy(), depth, pixel, marked=marked, filled=filled))
     return Queries(tuple(samples), np.array([s[3] for s in samples]))
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from depthlm_ros import synthetic
 from depthlm_ros.synthetic import Intrinsics
+from depthlm_ros.training.config import TrainingConfigError
 
 MANIFEST = "manifest.json"
 SHARD_VIEWS = 200
@@ -66,10 +67,12 @@ def write_manifest(path: Path, record: dict[str, Any]) -> None:
     """Say what a cache holds.
 
     Raises:
-        ValueError: It holds something else already.
+        TrainingConfigError: It holds something else already.
     """
     if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8"))) != record:
-        raise ValueError(f"{path.parent} holds {found}, not {record}; remove it or choose another folder")
+        raise TrainingConfigError(
+            f"{path.parent} holds {found}, not {record}; remove it or choose another folder"
+        )
     path.write_text(json.dumps(record), encoding="utf-8")
 
 

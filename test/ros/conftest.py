@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from graph import Bench, NodeProcess
+
+if TYPE_CHECKING:
+    from gated import Gated
+
 if os.environ.get("DEPTHLM_REQUIRE_ROS"):
     # `make test` has set ROS up, so a skip would hide that it did not work.
-
-    pass
+    importlib.import_module("rclpy")
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -46,3 +53,23 @@ def _ros_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
         os.environ.setdefault(profile_variable(), str(REPOSITORY / "config" / "fastdds.xml"))
         yield
+
+
+@pytest.fixture
+def engine() -> Gated:
+    """A fake engine with a gate, which stands open."""
+    from gated import Gated
+
+    return Gated(batch_size=1000)
+
+
+@pytest.fixture
+def node(graph: tuple[NodeProcess, Bench]) -> NodeProcess:
+    """The process of a file's own ``graph``."""
+    return graph[0]
+
+
+@pytest.fixture
+def bench(graph: tuple[NodeProcess, Bench]) -> Bench:
+    """The bench beside it."""
+    return graph[1]

@@ -1,13 +1,11 @@
-"""The service ``~/ask``: against the running node, and its parts against scripted answers."""
+"""The service ``~/ask`` against the running node."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,10 @@ from builtin_interfaces.msg import Time
 from graph import FOCAL, HEIGHT, WIDTH, Bench, NodeProcess, alone, image_message, info_message
 from std_msgs.msg import Header
 
-from depthlm_ros.config import CameraConfig, StreamConfig
 from depthlm_ros.engines.factory import CHECKPOINTS
-from depthlm_ros.engines.fake import FakeEngine
-from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.msg import SparseDepth
-from depthlm_ros.profile import PROFILE_FILE, CheckpointProfile
-from depthlm_ros.ros.ask import AskService
-from depthlm_ros.ros.desk import MAX_WAITING, ServiceDesk, Serving
-from depthlm_ros.ros.health import Health
-from depthlm_ros.ros.pipeline import FramePipeline, FrameRefusedError, Pair
-from depthlm_ros.ros.recent import KEPT, RecentFrames
-from depthlm_ros.ros.worker import NewestFirstWorker
-from depthlm_ros.spatial.request import SpatialRequest, SpatialStatus
+from depthlm_ros.profile import PROFILE_FILE
+from depthlm_ros.spatial.request import SpatialStatus
 from depthlm_ros.spatial.tasks import SpatialTask
 from depthlm_ros.srv import AskSpatial, QueryDepth
 
@@ -212,178 +201,6 @@ def test_before_the_first_frame_and_while_inactive_questions_are_refused() -> No
         inactive = other.call(client, Request(task=AHEAD, u=[40], v=[50]))
         assert not inactive.success
         assert "activate it" in inactive.message
-
-
-def pair_at(seconds: float, arrived: float) -> Pair:
-    header = Header(stamp=Time(sec=int(seconds), nanosec=int(seconds % 1 * 1e9)), frame_id="optical")
-    return Pair(image_message(header), info_message(header), arrived)
-
-
-def stamp_of(pair: Pair) -> int:
-    return pair.header.stamp.sec * 10**9 + pair.header.stamp.nanosec
-
-
-def test_answered_frames_are_kept_for_a_while_and_only_so_many() -> None:
-    frames = RecentFrames()
-    assert (frames.newest, frames.oldest, frames.find(10**9)) == (None, None, None)
-    pairs = [pair_at(1 + k / 4, k / 4) for k in range(40)]  # 10 s at 4 Hz
-    for pair in pairs:
-        frames.see(pair)
-        frames.keep(pair, 2.0)
-    kept = [pair for pair in pairs if frames.find(stamp_of(pair)) is pair]
-    assert kept == pairs[-9:]  # the newest and 2 s before it
-    assert frames.oldest is pairs[-9]
-    for pair in pairs:
-        frames.keep(pair, 1000.0)
-    assert [pair for pair in pairs if frames.find(stamp_of(pair)) is pair] == pairs[-KEPT:]
-    frames.clear()
-    assert (frames.newest, frames.oldest) == (None, None)
-
-
-def test_the_newest_frame_is_found_unanswered_and_is_no_older_frame() -> None:
-    frames = RecentFrames()
-    only = pair_at(1.0, 0.0)
-    frames.see(only)
-    assert frames.newest is frames.find(10**9) is only
-    assert frames.oldest is None
-    frames.keep(only, 2.0)
-    assert frames.oldest is None
-
-
-def pipeline(engine: FakeEngine, *tasks: SpatialTask) -> FramePipeline:
-    names = tuple(task.value for task in tasks)
-    profile = CheckpointProfile("test", FOCAL / 2, max_new_tokens=20, spatial_tasks=names)
-    return FramePipeline(DepthEstimator(engine, profile), CameraConfig(), lambda _: 0.0)
-
-
-def test_a_trained_checkpoint_is_asked_in_the_tasks_words() -> None:
-    said = " 0.50 meters. </think>\n\n<answer> 0.30 0.00 0.40 0.0 5.0 0.0 </answer>"
-    with FakeEngine(lambda _: said) as engine:
-        answer = pipeline(engine, SpatialTask.CAMERA_MOTION).ask(
-            [pair_at(1.0, 0.0), pair_at(2.0, 1.0)],
-            SpatialRequest(SpatialTask.CAMERA_MOTION),
-            max_age_s=5.0,
-            deadline=time.monotonic() + 9,
-        )
-    assert not answer.derived
-    assert answer.value == pytest.approx(0.5)
-    assert len(engine.prompts) == 1
-    assert len(engine.prompts[0].images) == 2
-
-
-def test_a_pixel_outside_the_first_image_is_refused_before_anything_is_asked() -> None:
-    with FakeEngine(lambda _: " 2.00 meters") as engine:
-        with pytest.raises(FrameRefusedError, match=r"\(160, 3\) is outside the image of 160x120"):
-            pipeline(engine).ask(
-                [pair_at(1.0, 0.0)],
-                SpatialRequest(SpatialTask.PRINCIPAL_AXIS_DISTANCE, ((160, 3),)),
-                max_age_s=5.0,
-                deadline=time.monotonic() + 9,
-            )
-        assert engine.prompts == []
-
-
-class Offering:
-    """In the node's place: keeps the callback of the service that is offered."""
-
-    def create_service(self, kind: Any, name: str, callback: Any, callback_group: Any) -> None:
-        assert (kind, name) == (AskSpatial, "~/ask")
-        self.callback = callback
-
-
-@contextmanager
-def served(
-    engine: FakeEngine, health: Health, frames: RecentFrames, *tasks: SpatialTask
-) -> Iterator[Callable[[AskSpatial.Request], AskSpatial.Response]]:
-    """The service's callback over a pipeline whose engine is scripted."""
-    failed: list[BaseException] = []
-    worker: NewestFirstWorker[Pair] = NewestFirstWorker(lambda _: None, failed.append)
-    worker.start()
-    serving = Serving(worker, pipeline(engine, *tasks), frames, StreamConfig())
-    offering = Offering()
-    AskService(offering, None, health, ServiceDesk(health, lambda: serving))  # type: ignore[arg-type]
-    yield lambda request: offering.callback(request, AskSpatial.Response())
-    assert worker.stop(5.0)
-    assert not failed
-
-
-def test_what_became_of_a_direct_question_is_counted() -> None:
-    health, frames = Health(print), RecentFrames()
-    frames.see(pair_at(1.0, time.monotonic()))
-    said = iter([" far away", " 2.00 meters", " 0.00 meters", " far away"])
-    question = Request(task=AHEAD, u=[80], v=[60])
-    with (
-        FakeEngine(lambda _: next(said)) as engine,
-        served(engine, health, frames, SpatialTask.PRINCIPAL_AXIS_DISTANCE) as call,
-    ):
-        answers = [call(question) for _ in range(4)]
-    assert [answer.status for answer in answers] == [
-        SparseDepth.STATUS_NO_NUMBER,
-        SparseDepth.STATUS_OK,
-        SparseDepth.STATUS_NOT_POSITIVE,
-        SparseDepth.STATUS_NO_NUMBER,
-    ]
-    assert all(answer.success and not answer.derived and math.isnan(answer.confidence) for answer in answers)
-    status = health.diagnostics(Time(), "n", "active", 2.0, 5.0).status[0]
-    told = {value.key: value.value for value in status.values}
-    assert {key: told[key] for key in told if "questions" in key} == {
-        "questions_asked": "4",
-        "failed_questions/no_number": "2",
-        "failed_questions/not_positive": "1",
-    }
-    assert told["points_asked"] == "0"  # no depth was asked
-
-
-def test_a_derived_question_is_counted_beside_its_points() -> None:
-    health, frames = Health(print), RecentFrames()
-    frames.see(pair_at(1.0, time.monotonic()))
-    with FakeEngine(lambda _: " 2.00 meters") as engine, served(engine, health, frames) as call:
-        assert call(Request(task=APART, u=[40, 100], v=[50, 80])).status == SparseDepth.STATUS_OK
-        assert call(Request(task=AHEAD, u=[40], v=[50], seconds=3.0)).status == 255  # refused: never asked
-    assert (health.questions_asked, dict(health.failed_questions)) == (1, {})
-    assert (health.counters()["points_asked"], health.counters()["points_answered"]) == (2, 2)
-
-
-def test_frames_that_are_forgotten_in_between_do_not_change_which_is_the_newest() -> None:
-    class Forgetting(RecentFrames):
-        @property
-        def newest(self) -> Pair | None:
-            pair = super().newest
-            self.clear()
-            return pair
-
-    frames = Forgetting()
-    frames.see(pair_at(1.0, time.monotonic()))
-    with FakeEngine(lambda _: " 2.00 meters") as engine, served(engine, Health(print), frames) as call:
-        answer = call(Request(task=AHEAD, u=[80], v=[60]))
-        assert answer.success, answer.message
-        assert answer.header.stamp.sec == 1
-        assert "check the image and camera_info topics" in call(Request(task=AHEAD, u=[80], v=[60])).message
-
-
-def test_no_exception_leaves_the_desk_and_places_are_given_back() -> None:
-    said: list[str] = []
-    desk = ServiceDesk(Health(said.append), lambda: None)  # type: ignore[arg-type,return-value]
-
-    def fails(_: Any) -> None:
-        raise KeyError("surprise")
-
-    for _ in range(MAX_WAITING + 1):
-        response = desk.serve("~/ask", AskSpatial.Response(success=True), fails)
-        assert not response.success
-        assert "internal error: KeyError" in response.message
-    assert len(said) == 1
-
-    def nested(depth: int) -> AskSpatial.Response:
-        inner: list[AskSpatial.Response] = []
-        work = (lambda _: inner.append(nested(depth - 1))) if depth else (lambda _: None)
-        response = desk.serve("~/ask", AskSpatial.Response(), work)
-        return inner[-1] if inner else response
-
-    assert nested(MAX_WAITING - 1).success
-    full = nested(MAX_WAITING)
-    assert not full.success
-    assert f"{MAX_WAITING} queries wait already" in full.message
 
 
 def test_the_numbers_of_the_service_are_those_of_the_core() -> None:

@@ -15,6 +15,7 @@ pytest.importorskip("rclpy", reason="needs rclpy: run `make setup`, or source RO
 
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
+from PIL import Image
 
 from depthlm_ros.ros.bag import full_definition
 from depthlm_ros.ros.demo import DemoError, run_demo
@@ -80,6 +81,8 @@ def test_every_output_in_the_bag_answers_a_frame_of_the_camera(bag: dict[str, li
 def test_the_pictures_and_the_cloud_are_there(demo: tuple[Path, dict[str, Any]]) -> None:
     sheet = cv2.imread(str(demo[0] / "contact_sheet.png"))
     assert sheet.shape == (28 + FRAMES * 240, 4 * 320, 3)
+    with Image.open(demo[0] / "demo.webp") as film:
+        assert film.n_frames == FRAMES
     assert (demo[0] / "cloud.ply").read_bytes().startswith(b"ply")
 
 

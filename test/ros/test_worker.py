@@ -20,12 +20,13 @@ class Slow:
         self.gate, self.busy = threading.Event(), threading.Event()
         self.done: list[int] = []
 
-    def __call__(self, frame: int) -> None:
+    def __call__(self, frame: int) -> Iterator[None]:
         self.busy.set()
         assert self.gate.wait(10.0)
         if frame < 0:
             raise ValueError(f"frame {frame}")
         self.done.append(frame)
+        yield from ()
 
 
 @pytest.fixture
@@ -99,3 +100,31 @@ def test_stopping_drops_what_waits(slow: Slow) -> None:
     slow.gate.set()
     assert worker.stop(5.0)
     assert slow.done == [1]
+
+
+def test_whoever_is_told_of_a_stop_may_take_the_lock_under_which_another_asks(slow: Slow) -> None:
+    worker: NewestFirstWorker[int] = NewestFirstWorker(slow, print)
+    lock = threading.Lock()
+    holding, may_ask, asked, told = (threading.Event() for _ in range(4))
+
+    def tell(_: object) -> None:
+        may_ask.set()
+        if lock.acquire(timeout=5.0):
+            told.set()
+            lock.release()
+
+    def ask() -> None:
+        with lock:
+            holding.set()
+            assert may_ask.wait(5.0)
+            worker.ask(lambda: 1)
+            asked.set()
+
+    worker.ask(lambda: 1).add_done_callback(tell)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    assert holding.wait(5.0)
+    worker.stop(0.0)
+    assert told.is_set()
+    assert asked.is_set()
+    asking.join(5.0)

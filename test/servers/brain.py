@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from depthlm_ros.engines.base import Answer, Finish, Prompt, PromptImage, Token
+from depthlm_ros.engines.hf_batch import BatchCall
 from depthlm_ros.engines.hf_chat import chat_template
 from depthlm_ros.engines.transformers import TransformersEngine
 
@@ -61,8 +62,9 @@ class EmbeddedModel:
         max_tokens: int,
         stop: Sequence[str],
         temperature: float,
+        penalty: float,
     ) -> Answer:
-        """Continue a rendered conversation.
+        """Continue a rendered conversation, with a repetition penalty (1.0 is none) that transformers applies.
 
         At a temperature above 0 the answer's digits are thrown at random: a stand-in for sampling, which the engine
         behind it does not do, and enough to make a forgotten temperature show.
@@ -73,10 +75,22 @@ class EmbeddedModel:
             return Answer(".", (Token(".", -1.0),), Finish.LENGTH)
         prompt = replace(_prompt(talk), prefix=rendered[len(start) :])
         with self._lock:
-            (answer,) = self.engine.generate([prompt], max_new_tokens=max_tokens, stop=stop)
+            if penalty == 1.0:
+                (answer,) = self.engine.generate([prompt], max_new_tokens=max_tokens, stop=stop)
+            else:
+                answer = self._penalised(prompt, max_tokens, tuple(stop), penalty)
             if temperature > 0:
                 thrown = re.sub(r"\d", lambda _: str(self._dice.randrange(10)), answer.text)
                 answer = replace(answer, text=thrown, tokens=())
+        return answer
+
+    def _penalised(self, prompt: Prompt, max_tokens: int, stop: tuple[str, ...], penalty: float) -> Answer:
+        model = self.engine._model
+        model.generation_config.repetition_penalty = penalty
+        try:
+            (answer,) = BatchCall(model, self.engine._encoder, max_tokens, stop, lambda: False).run([prompt])
+        finally:
+            model.generation_config.repetition_penalty = None
         return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from depthlm_ros.engines.base import Answer
@@ -125,6 +126,9 @@ class TransformersServe(StandIn):
 
     def extras(self, body: dict[str, Any], answer: Answer, stopped_by: str | None) -> dict[str, Any]:
         return {}
+
+    def penalty(self, body: dict[str, Any]) -> float:
+        return super().penalty(json.loads(body.get("generation_config") or "{}"))
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         # The model's generation_config decides, and the default of that is to sample.

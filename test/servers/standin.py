@@ -20,6 +20,9 @@ FACTS: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "data" / "server_facts.json").read_text(encoding="utf-8")
 )
 CHAT = "/v1/chat/completions"
+OWN_PENALTY = 2.0
+"""The repetition penalty of the served checkpoint's generation_config.json: stronger than the 1.05 of Qwen2.5-VL,
+so that every number that has a digit twice shows it."""
 Fault = Callable[["Handler"], bool]
 """Called before a request is answered; True says that it has dealt with it."""
 
@@ -183,6 +186,7 @@ class StandIn:
             max_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or 256,
             stop=[stop] if isinstance(stop, str) else stop,
             temperature=temperature if temperature is not None else default,
+            penalty=self.penalty(body),
         )
         stopped_by = next((s for s in stop if s in answer.text), None)
         text = answer.text
@@ -202,6 +206,14 @@ class StandIn:
             "choices": [choice | self.extras(body, answer, stopped_by)],
             "usage": usage,
         }
+
+    def penalty(self, body: dict[str, Any]) -> float:
+        """The repetition penalty that decoding applies: the request's, or what the real server takes without one."""
+        facts = self.facts["repetition_penalty"]
+        said = body.get(facts["field"])
+        if said is None:
+            said = OWN_PENALTY if facts["default"] == "the server's own" else facts["default"]
+        return float(said)
 
     def check(self, body: dict[str, Any]) -> None:
         """Refuse what the real server refuses.

@@ -19,6 +19,7 @@ from depthlm_ros.engines.worker_main import BackendLostError, run_worker
 
 class StandInBackend:
     def load(self, settings):
+        self._busy = settings.get("busy", os.devnull)
         lives = Path(settings["lives"])
         number = len(lives.read_text()) + 1 if lives.exists() else 1
         lives.write_text("x" * number)
@@ -50,10 +51,14 @@ class StandInBackend:
         if prompt.question == "exit":
             print("a last word", flush=True)
             os._exit(5)
+        if prompt.question in ("hang", "never", "freeze"):
+            Path(self._busy).write_text(prompt.question)  # a named pipe that the test reads
         if prompt.question == "hang":
             time.sleep(60)
         if prompt.question == "never":
             await asyncio.sleep(60)
+        if prompt.question == "freeze":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if prompt.question == "wrong":
             raise ValueError("the prompt is too long")
         if prompt.question == "lost":

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from depthlm_ros.config_options import ConfigError
+from depthlm_ros.files import what_came
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+        raise ConfigError(f"{path}: expected a recipe as YAML, but {what_came(error)}") from error
     if not isinstance(record, dict):
         raise ConfigError(f"{path}: expected a mapping of options, got {type(record).__name__}")
     return record

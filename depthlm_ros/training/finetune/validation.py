@@ -10,7 +10,7 @@ from typing import Any
 from torch.distributed.fsdp import FSDPModule
 
 from depthlm_ros.engines.base import Answer, Prompt
-from depthlm_ros.engines.transformers import BatchCall
+from depthlm_ros.engines.hf_batch import BatchCall
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.evaluation.benchmark import BenchmarkError, LabelledImage, read_benchmark
 from depthlm_ros.evaluation.metrics import score
@@ -71,6 +71,8 @@ class ModelEngine:
 
 class _OnDevice:
     """The encoder on the CPU, whose batches go to the model's device."""
+
+    reentrant = False
 
     def __init__(self, encoder: Any, device: Any) -> None:
         self.tokenizer, self.encode = encoder.tokenizer, encoder.encode

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthlm_ros.canonical import CanonicalView
+from depthlm_ros.canonical import CanonicalView, fill_grid
 from depthlm_ros.engines.base import Prompt, RgbImage
 from depthlm_ros.evaluation.benchmark import LabelledImage
 from depthlm_ros.geometry import z_per_metre_of_range
@@ -77,7 +77,8 @@ def make_sample(
     metres = float(image.depth[label])
     if profile.depth_convention == "range":
         metres /= float(z_per_metre_of_range(uv[None], camera)[0])
-    return TrainingSample(prompt_for(cropped, x, y, profile), metres, (x, y))
+    seen = fill_grid(cropped, profile.patch_grid_px)
+    return TrainingSample(prompt_for(seen, x, y, profile), metres, (x, y))
 
 
 def random_crop(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.config import EMBEDDED, EngineConfig
@@ -18,13 +19,15 @@ from depthlm_ros.engines.factory import create_engine, resolve_checkpoint
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.evaluation.metrics import within_delta1
 from depthlm_ros.profile import CheckpointProfile, load_profile
-from depthlm_ros.training.augment import Limits, draw_query
+from depthlm_ros.training.augment import DepthArray, Limits, RgbArray, draw_query
 from depthlm_ros.training.config import DataConfig
-from depthlm_ros.training.studies.held_out import DOMAINS, check_views, open_views
+from depthlm_ros.training.studies.held_out import DOMAINS, open_views, render_views
 from depthlm_ros.training.studies.study import Options, Study, StudyError
+from depthlm_ros.training.studies.trivial import Asked, trivial_scores
 from depthlm_ros.training.studies.verdict import Claim
 
 SENTENCE, PREFIX, NUMBER = "sentence", "prefix", "number"
+Metres = npt.NDArray[np.float64]
 _MOST_TOKENS = 64
 _MARGIN = 0.01
 
@@ -42,6 +45,11 @@ class CountingEngine:
         self._engine = engine
         self.model_name = engine.model_name
         self.tokens, self.queries, self.seconds = 0, 0, 0.0
+
+    @property
+    def queries_per_s(self) -> float:
+        """Answered prompts per second of the engine."""
+        return self.queries / self.seconds
 
     def details(self) -> dict[str, str]:
         """Those of the engine inside."""
@@ -109,49 +117,72 @@ def _opened(options: Options) -> Iterator[tuple[dict[str, DepthEstimator], dict[
 
 def _prepare(options: Options) -> None:
     arms_of(load_profile(resolve_checkpoint(_engine_config(options))))
-    check_views(options)
+    render_views(options, train=False)
 
 
 def _measure(options: Options, arms: tuple[str, ...], seed: int, folder: Path) -> dict[str, dict[str, float]]:
-    """Ask ``batch`` pixels of ``steps`` frames; the arms take turns on every frame, and who begins changes."""
-    truth: list[float] = []
-    said: dict[str, list[float]] = defaultdict(list)
     with _opened(options) as (estimators, counters):
-        for number in range(options.steps):
-            image, z = _frame(options, number, seed)
-            pixels = _pixels(z, options.batch, np.random.default_rng([seed, number]))
-            truth += [float(z[v, u]) for u, v in pixels]
-            height, width = z.shape
-            focal = DataConfig().canonical_focal_px
-            camera = PinholeCamera.from_intrinsics(focal, focal, width / 2, height / 2, width, height)
-            for turn in range(len(arms)):
-                arm = arms[(number + turn) % len(arms)]
-                frame = estimators[arm].prepare(image, camera)
-                said[arm] += estimators[arm].ask(frame, pixels).at(pixels).depth.tolist()
-    reference, slowest = np.array(said[SENTENCE]), _rate(counters[SENTENCE])
+        truth, said = ask_in_turn(estimators, options, seed)
+    reference, slowest = said[SENTENCE], counters[SENTENCE].queries_per_s
     return {
         arm: {
             "delta1": float(within_delta1(truth, said[arm]).mean()),
             "no_answer": float(np.isnan(said[arm]).mean()),
-            "equal_numbers": float((np.array(said[arm]) == reference).mean()),
+            "equal_numbers": float((said[arm] == reference).mean()),
             "tokens_per_query": counters[arm].tokens / counters[arm].queries,
-            "queries_per_s": _rate(counters[arm]),
-            "speed_ratio": _rate(counters[arm]) / slowest,
+            "queries_per_s": counters[arm].queries_per_s,
+            "speed_ratio": counters[arm].queries_per_s / slowest,
         }
         for arm in arms
     }
 
 
-def _rate(counter: CountingEngine) -> float:
-    return counter.queries / counter.seconds
+def ask_in_turn(
+    estimators: Mapping[str, DepthEstimator], options: Options, seed: int
+) -> tuple[Metres, dict[str, Metres]]:
+    """Ask ``batch`` pixels of ``steps`` frames; the arms take turns on every frame, and who begins changes.
+
+    Args:
+        estimators: {arm: what answers}.
+        options: How many frames and pixels, and of which views.
+        seed: Which of them.
+
+    Returns:
+        The true depths and each arm's, in metres, (queries,); NaN without an answer.
+    """
+    truth: list[float] = []
+    said: dict[str, list[float]] = defaultdict(list)
+    arms, focal = tuple(estimators), DataConfig().canonical_focal_px
+    for number in range(options.steps):
+        image, z, pixels = frame_of(options, number, seed)
+        truth += [float(z[v, u]) for u, v in pixels]
+        height, width = z.shape
+        camera = PinholeCamera.from_intrinsics(focal, focal, width / 2, height / 2, width, height)
+        for turn in range(len(arms)):
+            arm = arms[(number + turn) % len(arms)]
+            frame = estimators[arm].prepare(image, camera)
+            said[arm] += estimators[arm].ask(frame, pixels).at(pixels).depth.tolist()
+    return np.array(truth), {arm: np.array(said[arm]) for arm in arms}
 
 
-def _frame(options: Options, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def trivial_answers(options: Options, seed: int) -> dict[str, dict[str, float]]:
+    """Scores of predictors that look at no image on the asked pixels of a seed."""
+    asked = []
+    for number in range(options.steps):
+        _, z, pixels = frame_of(options, number, seed)
+        rows, columns = np.array([v for _, v in pixels], dtype=np.int64), [u for u, _ in pixels]
+        asked.append(Asked(rows, z.shape[0], z[rows, columns].astype(np.float64)))
+    return trivial_scores({"both": asked})
+
+
+def frame_of(options: Options, number: int, seed: int) -> tuple[RgbArray, DepthArray, list[tuple[int, int]]]:
+    """View, depth and asked pixels (x, y) of one frame of a seed."""
     cache = open_views(options.views / f"validation_{DOMAINS[number % 2]}")
-    return cache[(seed * options.steps + number) // 2 % len(cache)]
+    image, z = cache[(seed * options.steps + number) // 2 % len(cache)]
+    return image, z, _pixels(z, options.batch, np.random.default_rng([seed, number]))
 
 
-def _pixels(z: np.ndarray, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:  # type: ignore[type-arg]
+def _pixels(z: DepthArray, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     data = DataConfig()
     limits = Limits(data.min_depth_m, data.max_depth_m)
     drawn = (draw_query(z, limits, rng) for _ in range(count))
@@ -190,5 +221,6 @@ ANSWER = Study(
     ),
     prepare=_prepare,
     measure=_measure,
+    trivial=trivial_answers,
     together=True,
 )

@@ -9,17 +9,24 @@ import numpy as np
 
 from depthlm_ros.training.stages import Trainer
 from depthlm_ros.training.studies.cameras import CANONICAL, NONE, MixedCameras, paired_queries
-from depthlm_ros.training.studies.held_out import DOMAINS, check_views, limits, open_views, recipe
+from depthlm_ros.training.studies.held_out import (
+    DOMAINS,
+    limits,
+    open_views,
+    recipe,
+    render_views,
+    train_views,
+)
 from depthlm_ros.training.studies.study import Options, Study
+from depthlm_ros.training.studies.trivial import asked_of, trivial_scores
 from depthlm_ros.training.studies.verdict import Claim
-from depthlm_ros.training.validation import tower_score
+from depthlm_ros.training.validation import Queries, tower_score
 
 _TRAIN_CROPS, _HELD_OUT_CROPS = 11, 12
 
 
 def _prepare(options: Options) -> None:
-    open_views(options.views / "train", options.train_views)
-    check_views(options)
+    render_views(options)
 
 
 def _measure(options: Options, arms: tuple[str, ...], seed: int, folder: Path) -> dict[str, dict[str, float]]:
@@ -30,15 +37,14 @@ def _measure(options: Options, arms: tuple[str, ...], seed: int, folder: Path) -
     )  # geometry, not words
     for leftover in ("state.safetensors", "metrics.jsonl"):
         (folder / leftover).unlink(missing_ok=True)
-    train = MixedCameras(open_views(options.views / "train", options.train_views), arm, _TRAIN_CROPS)
+    train = MixedCameras(train_views(options), arm, _TRAIN_CROPS)
     trainer = Trainer(config, folder, train)
     trainer.train()
     trainer.model.eval()
     figures: dict[str, float] = {}
     found = []
     for domain in DOMAINS:
-        views = MixedCameras(open_views(options.views / f"validation_{domain}"), arm, _HELD_OUT_CROPS)
-        queries = paired_queries(views, options.queries, limits(config), seed)
+        queries = _held_out(options, arm, seed, domain)
         scores = tower_score(trainer.model.model.visual, trainer.heads, queries, config.model.patch_px)
         figures[f"delta1_{domain}"] = scores["delta1"]
         found.append(scores["pointing"])
@@ -55,6 +61,16 @@ def _measure(options: Options, arms: tuple[str, ...], seed: int, folder: Path) -
     }
 
 
+def _held_out(options: Options, arm: str, seed: int, domain: str) -> Queries:
+    views = MixedCameras(open_views(options.views / f"validation_{domain}"), arm, _HELD_OUT_CROPS)
+    return paired_queries(views, options.queries, limits(recipe(options, seed)), seed)
+
+
+def _trivial(options: Options, seed: int) -> dict[str, dict[str, float]]:
+    """On the crops at the canonical scale; on the canvas the same points have the same height in the picture."""
+    return trivial_scores({d: asked_of(_held_out(options, CANONICAL, seed, d)) for d in DOMAINS})
+
+
 FOCAL = Study(
     name="focal",
     question="Does one canonical focal length help on mixed cameras?",
@@ -62,11 +78,11 @@ FOCAL = Study(
         CANONICAL: "crops at the canonical scale, canvas varies",
         NONE: "the same crops resized to 112x80 px, so that the focal length varies and is not known",
     },
-    steps=200,
+    steps=800,
     batch=32,
     queries=800,
     budget="{steps} steps of {batch} views per run, {queries} held-out queries per domain",
-    cost="about 11 core minutes",
+    cost="about 18 core minutes",
     figures={
         "delta1": "depth at the pointed pixel within 25 %, mean of both domains",
         "delta1_robot": "robot domain",
@@ -84,4 +100,5 @@ FOCAL = Study(
     ),
     prepare=_prepare,
     measure=_measure,
+    trivial=_trivial,
 )

@@ -9,11 +9,13 @@ from typing import Any
 
 from depthlm_ros.config import EMBEDDED, EngineConfig
 from depthlm_ros.engines.factory import resolve_checkpoint
+from depthlm_ros.evaluation.benchmark import read_benchmark
 from depthlm_ros.profile import load_profile
 from depthlm_ros.training.finetune.config import GrpoConfig, SftConfig
 from depthlm_ros.training.finetune.log import METRICS_FILE
 from depthlm_ros.training.finetune.options import build
 from depthlm_ros.training.studies.study import Options, Study, StudyError
+from depthlm_ros.training.studies.trivial import Asked, trivial_scores
 from depthlm_ros.training.studies.verdict import Claim
 
 SFT, SFT_ANSWERS, GRPO = "sft", "sft_equal_answers", "grpo"
@@ -21,7 +23,7 @@ _COMPLETIONS = 8
 _MARGIN = 0.02
 _LABELS = 10
 _TRAIN_IMAGES, _TRAIN_SEED, _VALIDATION_SEED = 300, 510_000, 710_000
-_RATE = {SFT: 3e-4, SFT_ANSWERS: 3e-4, GRPO: 3e-5}
+_RATE = 3e-5
 
 
 def _prepare(options: Options) -> None:
@@ -70,7 +72,7 @@ def tuning(options: Options, arm: str, seed: int) -> SftConfig | GrpoConfig:
             "arithmetic": "float32",
             "gradient_checkpointing": False,
         },
-        "optimiser": {"learning_rate": _RATE[arm], "max_grad_norm": 1.0},
+        "optimiser": {"learning_rate": _RATE, "max_grad_norm": 1.0},
         "validation": {
             "labels": str(data / "validation" / "robot.jsonl"),
             "images": str(data / "validation"),
@@ -125,6 +127,15 @@ def _measure(options: Options, arms: tuple[str, ...], seed: int, folder: Path) -
     }
 
 
+def _trivial(options: Options, seed: int) -> dict[str, dict[str, float]]:
+    """The labels are those of every seed, and so are the scores."""
+    data = options.run / "data" / "validation"
+    images = read_benchmark(data / "robot.jsonl", data)
+    return trivial_scores(
+        {"robot": [Asked(image.pixels[:, 1], image.height, image.depth) for image in images]}
+    )
+
+
 STUDY_GRPO = Study(
     name="grpo",
     question="Does reinforcement learning do better than supervised fine-tuning?",
@@ -154,4 +165,6 @@ STUDY_GRPO = Study(
     ),
     prepare=_prepare,
     measure=_measure,
+    trivial=_trivial,
+    start_lead=_MARGIN,
 )  # fmt: skip

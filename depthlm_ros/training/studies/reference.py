@@ -8,12 +8,13 @@ from pathlib import Path
 from depthlm_ros.profile import DEPTHLM_QUESTION, TEXT_QUESTION
 from depthlm_ros.training.questions import MARKER, TEXT
 from depthlm_ros.training.studies.held_out import (
-    check_views,
-    open_views,
     read_base,
     recipe,
+    render_views,
     text_figures,
     train_text,
+    train_views,
+    trivial_figures,
 )
 from depthlm_ros.training.studies.study import Options, Study
 from depthlm_ros.training.studies.verdict import Claim
@@ -25,13 +26,12 @@ _FRAME_QUERIES = 96
 
 def _prepare(options: Options) -> None:
     read_base(options.base)
-    open_views(options.views / "train", options.train_views)
-    check_views(options)
+    render_views(options)
 
 
 def _measure(options: Options, arms: tuple[str, ...], seed: int, folder: Path) -> dict[str, dict[str, float]]:
     (arm,) = arms
-    cache = open_views(options.views / "train", options.train_views)
+    cache = train_views(options)
     trainer = train_text(recipe(options, seed, reference=arm), options, cache, folder)
     own, shared = prompt_tokens(arm)
     return {
@@ -66,13 +66,13 @@ def prompt_tokens(reference: str) -> tuple[int, int]:
 
 REFERENCE = Study(
     name="reference",
-    question="Is a marker in the image a better pixel reference than coordinates in the text?",
+    question="Do new words learn depth sooner from arrows than from coordinates?",
     arms={MARKER: "the red arrow", TEXT: "coordinates from 0 to 2000 in the question, no arrow"},
-    steps=150,
+    steps=600,
     batch=16,
     queries=300,
     budget="{steps} steps of {batch} views per run, {queries} held-out queries per domain",
-    cost="about 9 core minutes",
+    cost="about 20 core minutes",
     figures={
         "delta1": "text answers within 25 %, mean of both domains",
         "delta1_robot": "robot domain",
@@ -82,7 +82,14 @@ REFERENCE = Study(
         "shared_tokens": "prompt tokens that all queries of the view have in common",
         f"prefill_of_{_FRAME_QUERIES}": f"tokens to prefill for {_FRAME_QUERIES} queries, if common ones are kept",
     },
-    claims=(Claim("an arrow is a better pixel reference than coordinates", MARKER, TEXT),),
+    claims=(
+        Claim(
+            "words on a tower that knows arrows learn depth from arrows better than from coordinates",
+            MARKER,
+            TEXT,
+        ),
+    ),
     prepare=_prepare,
     measure=_measure,
+    trivial=trivial_figures,
 )

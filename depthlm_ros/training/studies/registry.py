@@ -7,9 +7,11 @@ from depthlm_ros.training.studies.focal import FOCAL
 from depthlm_ros.training.studies.grpo import STUDY_GRPO
 from depthlm_ros.training.studies.labels import LABELS
 from depthlm_ros.training.studies.reference import REFERENCE
+from depthlm_ros.training.studies.reuse import REUSE_STUDY
 from depthlm_ros.training.studies.study import Study, StudyError
 
-STUDIES: dict[str, Study] = {study.name: study for study in (FOCAL, REFERENCE, LABELS, STUDY_GRPO, ANSWER)}
+_ALL = (FOCAL, REFERENCE, LABELS, STUDY_GRPO, ANSWER, REUSE_STUDY)
+STUDIES: dict[str, Study] = {study.name: study for study in _ALL}
 
 
 def study_named(name: str) -> Study:

@@ -10,22 +10,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from depthlm_ros import sections
 from depthlm_ros.training.studies.runner import Run
-from depthlm_ros.training.studies.study import Options, Study, StudyError
-from depthlm_ros.training.studies.verdict import Judgement, judge
+from depthlm_ros.training.studies.study import LEAD, Options, Study, StudyError
+from depthlm_ros.training.studies.trivial import PREDICTORS
+from depthlm_ros.training.studies.verdict import Floor, Judgement, judge
 
 
 def judgements(study: Study, runs: Sequence[Run]) -> list[Judgement]:
-    """The study's claims, judged from seeds that both arms have."""
+    """The study's claims, judged from seeds that both arms have, if one of the two has learnt anything."""
     found = []
     for claim in study.claims:
-        figures = {arm: _figures(runs, arm, claim.figure) for arm in (claim.better, claim.than)}
-        found.append(judge(claim, figures[claim.better], figures[claim.than]))
+        arms = (claim.better, claim.than)
+        better, than = (_figures(runs, arm, claim.figure) for arm in arms)
+        delta1 = max(_mean(_figures(runs, arm, "delta1")) for arm in arms)
+        found.append(judge(claim, better, than, delta1=delta1, floors=_floors(study, runs, arms)))
     return found
 
 
+def _floors(study: Study, runs: Sequence[Run], arms: Sequence[str]) -> list[Floor]:
+    floors = [Floor(name, tuple(_figures(runs, name, "delta1")), LEAD) for name in PREDICTORS]
+    if study.start_lead is not None:
+        before = [value for arm in arms for value in _figures(runs, arm, "delta1_before")]
+        floors.append(Floor("the model that they started from", tuple(before), study.start_lead))
+    return floors
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
 def _figures(runs: Sequence[Run], arm: str, figure: str) -> list[float]:
-    return [run.figures[figure] for run in sorted(runs, key=lambda r: r.seed) if run.arm == arm]
+    """A figure of an arm by seed; NaN where it was not measured."""
+    own = sorted((run for run in runs if run.arm == arm), key=lambda r: r.seed)
+    return [run.figures.get(figure, math.nan) for run in own]
 
 
 def write_results(study: Study, options: Options, runs: Sequence[Run], command: str) -> str:
@@ -64,6 +82,7 @@ def write_results(study: Study, options: Options, runs: Sequence[Run], command: 
                 "mean": _plain(j.mean),
                 "standard_error": _plain(j.error),
                 "verdict": j.verdict.value,
+                "reason": j.reason,
             }
             for j in found
         ],
@@ -85,7 +104,7 @@ def machine() -> str:
 def table(
     study: Study, options: Options, runs: Sequence[Run], found: Sequence[Judgement], command: str
 ) -> str:
-    """The results in Markdown: a row per arm, a column per figure, and a line per claim."""
+    """The results in Markdown: a row per arm and predictor, a column per figure, and a line per claim."""
     names = list(study.figures)
     times = [] if study.together else ["CPU seconds", "wall seconds"]
     lines = [
@@ -104,16 +123,33 @@ def table(
             own = [run for run in runs if run.arm == arm]
             cells += [spread([run.cpu_s for run in own]), spread([run.wall_s for run in own])]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    lines.append("")
+    for predictor in PREDICTORS:
+        own = [run for run in runs if run.arm == predictor]
+        scored = {name for run in own for name in run.figures}
+        cells = [spread(_figures(own, predictor, name)) if name in scored else "-" for name in names]
+        lines.append(f"| {predictor} (no image) | " + " | ".join([*cells, *("-" for _ in times)]) + " |")
+    legend = "; ".join(f"`{name}`: {meaning}" for name, meaning in study.figures.items())
+    lines += ["", f"{legend}.", "", _what_is_judged(study), ""]
     for judgement in found:
         claim = judgement.claim
         lines.append(
             f"**{judgement.verdict.value.capitalize()}**: {claim.text} ({claim.figure} of {claim.better} less "
             f"that of {claim.than}: {_number(judgement.mean)}, standard error {_number(judgement.error)}; per seed "
-            f"{', '.join(_number(d) for d in judgement.differences)}). Rule: {claim.rule}."
+            f"{', '.join(_number(d) for d in judgement.differences)}). "
+            + (f"Not judged, since {judgement.reason}." if judgement.reason else f"Rule: {claim.rule}.")
         )
         lines.append("")
     return "\n".join(lines)
+
+
+def _what_is_judged(study: Study) -> str:
+    start = ""
+    if study.start_lead is not None:
+        start = f", and {study.start_lead:g} above the model that both started from"
+    return (
+        "`row_prior` and `best_constant` look at no image. A claim is judged if the better of its two arms has a "
+        f"mean delta1 of at least {LEAD:g} above each of them{start}."
+    )
 
 
 def budget(study: Study, options: Options) -> str:
@@ -122,8 +158,8 @@ def budget(study: Study, options: Options) -> str:
 
 
 def _seconds(study: Study, runs: Sequence[Run]) -> list[float]:
-    first = next(iter(study.arms))
-    return [run.cpu_s for run in runs if not study.together or run.arm == first]
+    counted = list(study.arms)[:1] if study.together else list(study.arms)
+    return [run.cpu_s for run in runs if run.arm in counted]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -158,10 +194,7 @@ def write_section(path: Path, name: str, text: str) -> None:
     Raises:
         StudyError: The document is not there or lacks the marks.
     """
-    first, last = f"<!-- study: {name} -->", f"<!-- end: {name} -->"
-    whole = path.read_text(encoding="utf-8") if path.is_file() else ""
-    before, begun, rest = whole.partition(first)
-    _, ended, after = rest.partition(last)
-    if not begun or not ended:
-        raise StudyError(f"{path}: expected the lines {first} and {last}, between which the table goes")
-    path.write_text(f"{before}{first}\n{text.strip()}\n{last}{after}", encoding="utf-8")
+    try:
+        sections.write_section(path, "study", name, text, what="the table goes")
+    except sections.SectionError as error:
+        raise StudyError(str(error)) from error

@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from depthlm_ros.training.studies.study import Options, Study, StudyError
+from depthlm_ros.training.studies.trivial import PREDICTORS
 
 RESULT_FILE = "result.json"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -24,7 +25,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        arm: Which arm.
+        arm: Which arm, or which of the predictors without eyes.
         seed: Which seed.
         figures: What was measured.
         wall_s: Wall seconds, of all arms together where they are measured together.
@@ -39,7 +40,7 @@ class Run:
 
 
 def run_study(study: Study, options: Options, *, processes: bool = True) -> list[Run]:
-    """Run what is not finished yet.
+    """Run what is not finished yet: the arms, and on the same queries the predictors that look at no image.
 
     Args:
         study: The study.
@@ -47,7 +48,7 @@ def run_study(study: Study, options: Options, *, processes: bool = True) -> list
         processes: Whether each run gets a process of its own, of one thread; else all run in this one.
 
     Returns:
-        All runs, by seed and then by arm.
+        All runs, by seed and then by arm, the predictors behind the arms.
 
     Raises:
         StudyError: The options do not fit, a finished run was made with others, or a run failed.
@@ -55,14 +56,14 @@ def run_study(study: Study, options: Options, *, processes: bool = True) -> list
     if options.seeds < 1 or options.steps < 1:
         raise StudyError(f"seeds and steps: expected 1 or more, got {options.seeds} and {options.steps}")
     options.run.mkdir(parents=True, exist_ok=True)
-    plan = [(seed, arms) for seed in range(options.seeds) for arms in study.groups()]
+    plan = [(seed, arms) for seed in range(options.seeds) for arms in [*study.groups(), PREDICTORS]]
     missing = [(seed, arms) for seed, arms in plan if _finished(study, options, seed, arms) is None]
     if missing:
         study.prepare(options)
     with tqdm(total=len(plan), initial=len(plan) - len(missing), desc=study.name, unit="run") as bar:
         for seed, arms in missing:
             bar.set_postfix_str(f"{'+'.join(arms)}, seed {seed}")
-            if processes:
+            if processes and arms != PREDICTORS:
                 _in_process(study, options, arms, seed)
             else:
                 work(study, options, arms, seed)
@@ -133,7 +134,8 @@ def work(study: Study, options: Options, arms: tuple[str, ...], seed: int) -> No
     folder = _folder(options, arms, seed)
     folder.mkdir(parents=True, exist_ok=True)
     wall, cpu = time.monotonic(), time.process_time()
-    figures = study.measure(options, arms, seed, folder)
+    blind = arms == PREDICTORS
+    figures = study.trivial(options, seed) if blind else study.measure(options, arms, seed, folder)
     record = {
         "options": _identity(study, options),
         "seed": seed,

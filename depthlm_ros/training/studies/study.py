@@ -10,6 +10,12 @@ from typing import Any
 from depthlm_ros.training.config import ModelConfig
 from depthlm_ros.training.studies.verdict import Claim
 
+LEAD = 0.05
+"""How far above a predictor without eyes the better arm's mean delta1 must be for a claim to be judged.
+
+No claim's margin is larger, so that an arm at such a predictor's level is never found hardly worse than another.
+"""
+
 
 class StudyError(ValueError):
     """A study cannot be run as asked; the message says what to do."""
@@ -25,10 +31,10 @@ class Options:
         steps: Optimiser steps of a training run, or frames of a study without training.
         batch: Views (or labels) per step.
         queries: Held-out queries per domain.
-        views: Directory of the rendered views of the embedded recipe, with ``train`` and ``validation_*``.
-        base: What all arms start from: the state of a run after stage 1, or a checkpoint directory; None where the
-            study needs none, or takes the embedded checkpoint.
-        train_views: Views of ``views/train`` that are trained on; 0 takes all.
+        views: Directory of the rendered views of the embedded recipe, with ``train`` and ``validation_*``; what it
+            lacks is rendered.
+        base: Checkpoint directory that all arms start from; None takes the embedded checkpoint.
+        train_views: Views that are trained on; 0 takes the study's default.
         model: The network of a study that trains the embedded recipe.
     """
 
@@ -69,6 +75,10 @@ class Study:
         claims: What the finding claims, and the rule by which it is judged.
         prepare: Checks the options and makes what all runs share; called once, before any run.
         measure: Runs arms of one seed in a folder of their own, and returns {arm: {figure: value}}.
+        trivial: Scores predictors that look at no image on the held-out queries of a seed, and returns {predictor:
+            {figure: value}}, see :func:`~depthlm_ros.training.studies.trivial.trivial_scores`.
+        start_lead: Where the arms start from a model that answers already, how far above its delta1 (their figure
+            ``delta1_before``) the better one must be for a claim to be judged; None where they do not.
     """
 
     name: str
@@ -83,6 +93,8 @@ class Study:
     claims: tuple[Claim, ...]
     prepare: Callable[[Options], None]
     measure: Callable[[Options, tuple[str, ...], int, Path], dict[str, dict[str, float]]]
+    trivial: Callable[[Options, int], dict[str, dict[str, float]]]
+    start_lead: float | None = None
     together: bool = False
 
     def groups(self) -> list[tuple[str, ...]]:

@@ -60,6 +60,11 @@ class LLM:
             raise RequestError("the executor refused it")
         if "LATE" in text:
             pause = 0.5
+        busy = os.environ.get("DEPTHLM_STAND_IN_BUSY")
+        if busy and images and np.asarray(images[0]).mean() > 200.0:
+            with open(busy, "w") as pipe:  # a named pipe that the test reads
+                pipe.write("busy")
+            time.sleep(600)
         mean = np.mean([np.asarray(image).mean() for image in images]) if images else 0.0
         answer = f" {mean / 10:.2f} meters away from the camera. </think>"
         ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
