@@ -64,6 +64,7 @@ setup(
             "mypy",
             "pre-commit",
             "pytest<9",
+            "pytest-rerunfailures",
             "pytest-timeout",
             "pytest-xdist",
             "ruff",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 import rclpy
 from builtin_interfaces.msg import Time
-from graph import FOCAL, Bench, image_message, info_message
+from graph import FOCAL, OUTPUTS, Bench, image_message, info_message
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
@@ -42,6 +42,16 @@ def pair_at(seconds: float, arrived: float) -> Pair:
     """A good pair of a stamp in seconds."""
     header = Header(stamp=Time(sec=int(seconds), nanosec=int(seconds % 1 * 1e9)), frame_id="optical")
     return Pair(image_message(header), info_message(header), arrived)
+
+
+def met(node: DepthLMNode, bench: Bench) -> bool:
+    """Whether an active node and a bench have discovered each other: what is published before that is lost."""
+    wanted = {bench.resolve_topic_name(f"depthlm/{name}") for name in OUTPUTS}
+    heard = {out.topic_name for out in node.publishers if out.get_subscription_count()}
+    sent = bench.infos.get_subscription_count() and (
+        bench.images.get_subscription_count() or bench.compressed.get_subscription_count()
+    )
+    return bool(sent) and wanted <= heard
 
 
 @contextmanager
@@ -81,6 +91,7 @@ def inside(
     try:
         node.trigger_configure()
         node.trigger_activate()
+        bench.wait(lambda: met(node, bench))
         yield node, bench
     finally:
         bench.close()
