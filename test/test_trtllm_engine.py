@@ -89,6 +89,16 @@ def test_answers_crashes_and_recovery(stand_in):
         assert long.error.startswith("ValueError: The sum of prompt length")
         assert refused.error == "RequestError: the executor refused it"
 
+        # Half a number that nobody says is whole is none, however it looks.
+        for question, reason in (("UNENDED", "None"), ("ENDED ODDLY", "'content_filter'")):
+            odd, whole = running.generate([prompt(question), prompt()], max_new_tokens=64, stop=(" meters",))
+            assert (odd.text, odd.finish, whole.finish) == ("", Finish.ERROR, Finish.STOP)
+            assert odd.error.startswith("ValueError: finish_reason: expected one of 'stop', 'length'")
+            assert odd.error.endswith(f"got {reason}")
+            # What the engine ends itself has no reason either, and is whole.
+            (ended,) = running.generate([prompt(question)], max_new_tokens=64, stop=(" 2",))
+            assert (ended.text, ended.finish) == (" 2", Finish.STOP)
+
         late = running.generate([prompt("LATE")], max_new_tokens=64, deadline=time.monotonic() + 1.0)
         assert [(answer.text, answer.finish) for answer in late] == [("", Finish.DEADLINE)]
         threading.Timer(0.5, running.cancel).start()

@@ -118,7 +118,7 @@ class TensorRTBackend:
                 output = step.outputs[0]
                 if answer.take(output.token_ids or (), output.logprobs):
                     break
-            return answer.answer(_FINISH.get(result.outputs[0].finish_reason, Finish.STOP))
+            return answer.answer(Finish.STOP if answer.stopped else _finish(result.outputs[0].finish_reason))
         except (RequestError, ValueError, TypeError):
             raise  # of this prompt alone
         except Exception as error:
@@ -131,6 +131,13 @@ class TensorRTBackend:
         """Free the GPU, and end what TensorRT-LLM started."""
         if self._llm is not None:
             self._llm.shutdown()
+
+
+def _finish(reason: object) -> Finish:
+    """What ended an answer that was not ended here; a reason that nobody knows may stand for half an answer."""
+    if reason not in _FINISH:
+        raise ValueError(f"finish_reason: expected one of {', '.join(map(repr, _FINISH))}, got {reason!r}")
+    return _FINISH[str(reason)]
 
 
 def _explain(error: Exception) -> str:

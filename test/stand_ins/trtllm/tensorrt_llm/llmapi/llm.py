@@ -70,6 +70,10 @@ class LLM:
         ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         reason = "stop" if len(ids) < sampling_params.max_tokens else "length"
         ids = [*ids, self.tokenizer.eos_token_id][: sampling_params.max_tokens]
+        if "UNENDED" in text:
+            ids, reason = ids[:3], None
+        elif "ENDED ODDLY" in text:
+            ids, reason = ids[:3], "content_filter"
         return GenerationResult(ids, reason, pause, plain="PLAIN" in text)
 
     def shutdown(self):
