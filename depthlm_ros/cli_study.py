@@ -27,14 +27,14 @@ def study(
         Path,
         typer.Option(
             help="Directory of rendered views; what it lacks is rendered. That of a run of "
-            "config/train_embedded.yaml will do. (Not needed by grpo.)"
+            "config/train_embedded.yaml will do."
         ),
     ] = _VIEWS,
     base: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint directory that all arms start from, of which reference and labels take the vision "
-            "tower; focal starts from nothing. [default: the embedded checkpoint]"
+            help="Checkpoint directory that all arms start from, of which reference, labels and grpo take the "
+            "vision tower; focal starts from nothing. [default: the embedded checkpoint]"
         ),
     ] = None,
     seeds: Annotated[
@@ -50,7 +50,7 @@ def study(
         int | None, typer.Option(min=1, help="Held-out queries per domain. [default: the study's]")
     ] = None,
     train_views: Annotated[
-        int, typer.Option(min=0, help="Training views; 0 takes 10,000, of labels 400, of grpo 300.")
+        int, typer.Option(min=0, help="Training views; 0 takes 10,000, of labels 400.")
     ] = 0,
     docs: Annotated[
         Path | None, typer.Option(help="Document whose section of this study is replaced by the table.")
@@ -98,7 +98,7 @@ def _command(study: Study, options: Options, docs: Path | None) -> str:
     """The command line, with what differs from the defaults."""
     words = ["depthlm", "study", study.name, "--run", str(options.run)]
     given = {
-        "--views": options.views if options.views != _VIEWS and study.name != "grpo" else None,
+        "--views": options.views if options.views != _VIEWS else None,
         "--base": options.base,
         "--seeds": options.seeds if options.seeds != _SEEDS else None,
         "--steps": options.steps if options.steps != study.steps else None,

@@ -237,16 +237,28 @@ def test_sft_and_grpo_see_equal_labels(options):
         assert config.run.seed == 3
 
 
-def test_grpo_study_scores_before_and_after(options):
+def test_grpo_study_teaches_a_start_and_scores_before_and_after(options, base, monkeypatch):
     for name in ("accelerate", "peft", "trl"):
         pytest.importorskip(name)
-    small = dataclasses.replace(options, seeds=1, steps=1, batch=2, queries=10, train_views=3)
+    monkeypatch.setattr(grpo, "START_STEPS", 2)
+    monkeypatch.setattr(grpo, "_TRAIN_IMAGES", 3)
+    small = dataclasses.replace(options, seeds=1, steps=1, batch=2, queries=10, base=base)
     runs = run_study(grpo.STUDY_GRPO, small, processes=False)
     assert [run.figures.keys() for run in runs if run.arm in PREDICTORS] == [{"delta1"}] * 2
     runs = of_arms(runs)
     assert {run.arm: run.figures["labels"] for run in runs} == {"sft": 2, "grpo": 2, "sft_equal_answers": 16}
     assert len({run.figures["delta1_before"] for run in runs}) == 1
     assert all(set(run.figures) == set(grpo.STUDY_GRPO.figures) for run in runs)
+    taught, tower = (load_file(folder / "model.safetensors") for folder in (grpo.start(small), base))
+    moved = {name for name in tower if not torch.equal(taught[name], tower[name])}
+    assert moved
+    assert not [name for name in moved if "visual" in name]
+    written = (grpo.start(small) / "model.safetensors").stat().st_mtime_ns
+    grpo.STUDY_GRPO.prepare(dataclasses.replace(small, seeds=2))
+    assert (grpo.start(small) / "model.safetensors").stat().st_mtime_ns == written
+    monkeypatch.setattr(grpo, "START_STEPS", 3)
+    grpo.STUDY_GRPO.prepare(small)
+    assert (grpo.start(small) / "model.safetensors").stat().st_mtime_ns > written
 
 
 # --- the command -----------------------------------------------------------------------------------------------

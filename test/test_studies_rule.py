@@ -162,6 +162,26 @@ def test_finished_runs_are_kept_and_the_rest_goes_on(options):
         run_study(study, dataclasses.replace(options, steps=3), processes=False)
 
 
+def test_a_run_of_other_weights_or_settings_is_not_kept(options, tmp_path):
+    base, study = tmp_path / "base", counting_study([], [])
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(b"old")
+    options = dataclasses.replace(options, base=base)
+    apart, apart_options = (
+        dataclasses.replace(study, from_base=False),
+        dataclasses.replace(options, run=tmp_path / "apart"),
+    )
+    run_study(study, options, processes=False)
+    runs = run_study(apart, apart_options, processes=False)
+    with pytest.raises(StudyError, match=r"other options \(settings\)"):
+        run_study(dataclasses.replace(study, settings={"rate": 1}), options, processes=False)
+    (base / "model.safetensors").write_bytes(b"new")
+    with pytest.raises(StudyError, match=r"other options \(base_weights\)"):
+        run_study(study, options, processes=False)
+    assert run_study(apart, apart_options, processes=False) == runs
+
+
 def test_results_and_document_come_from_the_runs(options, tmp_path):
     study = counting_study([], [])
     runs = run_study(study, options, processes=False)

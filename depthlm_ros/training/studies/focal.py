@@ -101,4 +101,5 @@ FOCAL = Study(
     prepare=_prepare,
     measure=_measure,
     trivial=_trivial,
+    from_base=False,
 )

@@ -1,19 +1,24 @@
-"""SFT against GRPO, from one checkpoint on the same labels, by the fine-tuning code."""
+"""SFT against GRPO, from one half-taught checkpoint on the same labels, by the fine-tuning code.
+
+The packaged checkpoint has been taught on such scenes until it hardly got better: no method has much to add.
+So the start has its tower, and words that were taught for a moment only.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from depthlm_ros.config import EMBEDDED, EngineConfig
-from depthlm_ros.engines.factory import resolve_checkpoint
 from depthlm_ros.evaluation.benchmark import read_benchmark
-from depthlm_ros.profile import load_profile
+from depthlm_ros.training.export import export_checkpoint
 from depthlm_ros.training.finetune.config import GrpoConfig, SftConfig
 from depthlm_ros.training.finetune.log import METRICS_FILE
 from depthlm_ros.training.finetune.options import build
+from depthlm_ros.training.studies.held_out import read_base, recipe, render_views, train_text, train_views
 from depthlm_ros.training.studies.study import Options, Study, StudyError
 from depthlm_ros.training.studies.trivial import Asked, trivial_scores
 from depthlm_ros.training.studies.verdict import Claim
@@ -22,34 +27,63 @@ SFT, SFT_ANSWERS, GRPO = "sft", "sft_equal_answers", "grpo"
 _COMPLETIONS = 8
 _MARGIN = 0.02
 _LABELS = 10
-_TRAIN_IMAGES, _TRAIN_SEED, _VALIDATION_SEED = 300, 510_000, 710_000
-_RATE = 3e-5
+_TRAIN_IMAGES, _TRAIN_SEED, _VALIDATION_SEED = 600, 510_000, 710_000
+_RATE = 1e-4
+START_STEPS, _START_BATCH, _START_SEED = 150, 16, 1000
+"""How long the words of the start are taught, and from which seed: none of the arms'."""
 
 
 def _prepare(options: Options) -> None:
+    read_base(options.base)
+    render_views(options)
+    _render_images(options, "train", _TRAIN_IMAGES, _TRAIN_SEED)
+    _render_images(options, "validation", max(1, options.queries // _LABELS), _VALIDATION_SEED)
+    _teach_start(options)
+
+
+def start(options: Options) -> Path:
+    """The checkpoint that all arms start from."""
+    return options.run / "start"
+
+
+def _render_images(options: Options, name: str, count: int, seed: int) -> None:
     from depthlm_ros.synthetic import Domain, RenderSpec, write_dataset
 
-    load_profile(resolve_checkpoint(EngineConfig(checkpoint=_checkpoint(options))))
-    images = options.train_views or _TRAIN_IMAGES
-    for name, count, seed in (
-        ("train", images, _TRAIN_SEED),
-        ("validation", max(1, options.queries // _LABELS), _VALIDATION_SEED),
-    ):
-        folder = options.run / "data" / name
-        spec = RenderSpec(count, seed, Domain.ROBOT, points_per_image=_LABELS, dense=False)
-        wanted = {"images": count, "seed": seed, "labels": _LABELS}
-        done = folder / "spec.json"
-        if not done.is_file() or json.loads(done.read_text(encoding="utf-8")) != wanted:
-            write_dataset(folder, spec, processes=1)
-            done.write_text(json.dumps(wanted), encoding="utf-8")
+    spec = RenderSpec(count, seed, Domain.ROBOT, points_per_image=_LABELS, dense=False)
+    _make(
+        options.run / "data" / name,
+        {"images": count, "seed": seed, "labels": _LABELS},
+        lambda folder: write_dataset(folder, spec, processes=1),
+    )
 
 
-def _checkpoint(options: Options) -> str:
-    return EMBEDDED if options.base is None else str(options.base)
+def _teach_start(options: Options) -> None:
+    """New words on the base's tower, which rests."""
+    budget = dataclasses.replace(options, steps=START_STEPS, batch=_START_BATCH)
+    config = recipe(budget, _START_SEED)
+
+    def teach(folder: Path) -> None:
+        trainer = train_text(config, budget, train_views(options), folder)
+        export_checkpoint(trainer.model, trainer.tokenizer, config, folder)
+
+    wanted = {k: v for k, v in budget.record().items() if k != "queries"}
+    _make(start(options), {**wanted, "seed": _START_SEED}, teach)
+
+
+def _make(folder: Path, wanted: dict[str, Any], make: Callable[[Path], Any]) -> None:
+    """Have a folder made anew unless it is whole and as wanted."""
+    done = folder / "made.json"
+    wanted = json.loads(json.dumps(wanted))
+    if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    make(folder)
+    done.write_text(json.dumps(wanted), encoding="utf-8")
 
 
 def tuning(options: Options, arm: str, seed: int) -> SftConfig | GrpoConfig:
-    """The fine-tuning recipe of an arm: config/train_sft_embedded.yaml or train_grpo_embedded.yaml at this budget."""
+    """An arm's recipe: train_sft_embedded.yaml or train_grpo_embedded.yaml with this study's budget and rate."""
     steps = options.steps * (_COMPLETIONS if arm == SFT_ANSWERS else 1)
     data = options.run / "data"
     record: dict[str, Any] = {
@@ -67,7 +101,7 @@ def tuning(options: Options, arm: str, seed: int) -> SftConfig | GrpoConfig:
             "flip_share": 0.5,
         },
         "model": {
-            "checkpoint": _checkpoint(options),
+            "checkpoint": str(start(options)),
             "tune": "full",
             "arithmetic": "float32",
             "gradient_checkpointing": False,
@@ -166,5 +200,9 @@ STUDY_GRPO = Study(
     prepare=_prepare,
     measure=_measure,
     trivial=_trivial,
+    settings={
+        "rate": _RATE, "start_steps": START_STEPS, "start_seed": _START_SEED, "images": _TRAIN_IMAGES,
+        "image_seeds": [_TRAIN_SEED, _VALIDATION_SEED],
+    },
     start_lead=_MARGIN,
 )  # fmt: skip

@@ -13,6 +13,9 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from depthlm_ros.config import EMBEDDED, EngineConfig
+from depthlm_ros.engines.factory import resolve_checkpoint
+from depthlm_ros.evaluation.provenance import weights_digest
 from depthlm_ros.training.studies.study import Options, Study, StudyError
 from depthlm_ros.training.studies.trivial import PREDICTORS
 
@@ -82,7 +85,12 @@ def _folder(options: Options, arms: tuple[str, ...], seed: int) -> Path:
 
 
 def _identity(study: Study, options: Options) -> dict[str, Any]:
-    return json.loads(json.dumps({"study": study.name, **options.record()}))  # type: ignore[no-any-return]
+    """What a run was made with: the packaged checkpoint and a study's own settings change from version to version."""
+    made: dict[str, Any] = {"study": study.name, **options.record(), "settings": dict(study.settings)}
+    if study.from_base:
+        checkpoint = EMBEDDED if options.base is None else str(options.base)
+        made["base_weights"] = weights_digest(resolve_checkpoint(EngineConfig(checkpoint=checkpoint)))
+    return json.loads(json.dumps(made))  # type: ignore[no-any-return]
 
 
 def _finished(study: Study, options: Options, seed: int, arms: tuple[str, ...]) -> list[Run] | None:

@@ -77,6 +77,8 @@ class Study:
         measure: Runs arms of one seed in a folder of their own, and returns {arm: {figure: value}}.
         trivial: Scores predictors that look at no image on the held-out queries of a seed, and returns {predictor:
             {figure: value}}, see :func:`~depthlm_ros.training.studies.trivial.trivial_scores`.
+        settings: What decides the numbers beside the options; a finished run that was made with others is not kept.
+        from_base: Whether the arms start from :attr:`Options.base`; then its weights are among what is compared.
         start_lead: Where the arms start from a model that answers already, how far above its delta1 (their figure
             ``delta1_before``) the better one must be for a claim to be judged; None where they do not.
     """
@@ -94,6 +96,8 @@ class Study:
     prepare: Callable[[Options], None]
     measure: Callable[[Options, tuple[str, ...], int, Path], dict[str, dict[str, float]]]
     trivial: Callable[[Options, int], dict[str, dict[str, float]]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    from_base: bool = True
     start_lead: float | None = None
     together: bool = False
 
