@@ -53,9 +53,10 @@ def calibrate(
     folder, name = resolve_checkpoint(options.engine), options.engine.profile
     path = check_writable(folder, name, out) if write or out is not None else None
     benchmarks = read_data(data, images, limit)
-    origin = made_by("", options.engine, benchmarks)
+    read = dict(zip(map(str, data), benchmarks.values(), strict=True))
+    origin = made_by("", options.engine, read)
     measured = list(ask_all(options, benchmarks))
-    fit = fit_answers(measured, _fitted_on(origin, options.engine, measured[0].model))
+    fit = fit_answers(measured, _fitted_on(origin, list(benchmarks), options.engine, measured[0].model))
     for line in _in_words(fit):
         typer.echo(line)
     if path is None:
@@ -70,14 +71,20 @@ def calibrate(
     name_failures(measured, "the fit is without them")
 
 
-def _fitted_on(origin: Mapping[str, Any], engine: EngineConfig, model: str) -> str:
+def _fitted_on(origin: Mapping[str, Any], names: list[str], engine: EngineConfig, model: str) -> str:
     labels = ", ".join(
-        f"{name} (labels SHA-256 {digest[:_DIGITS]})" for name, digest in origin["labels_sha256"].items()
+        f"{name} ({_made(origin, path)}labels SHA-256 {digest[:_DIGITS]})"
+        for name, (path, digest) in zip(names, origin["labels_sha256"].items(), strict=True)
     )
     weights = origin["checkpoint"].get("sha256")
     known = f"weights SHA-256 {weights[:_DIGITS]}" if weights else "weights not known here"
     asked = f"engine {engine.name} ({model}), device {engine.device}, dtype {engine.dtype}"
     return f"labels of {labels}; {known}; {asked}"
+
+
+def _made(origin: Mapping[str, Any], path: str) -> str:
+    command = origin["rendered"].get(path)
+    return "" if command is None else f"`{command}`, "
 
 
 def _in_words(fit: Fit) -> list[str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from depthlm_ros.cli_common import InputError, named_domain, one_line_errors
+
+if TYPE_CHECKING:
+    from depthlm_ros.synthetic.dataset import RenderSpec
 
 
 @one_line_errors
@@ -39,10 +43,11 @@ def render(
 ) -> None:
     """Render procedural scenes with exact depth as a DepthLM benchmark, ready for `depthlm eval`.
 
-    OUT gets DOMAIN.jsonl, rgb/*.png, dense/*.npz (z_depth and range in metres, inf for sky) and DOMAIN_sheet.png to
-    look at.
+    OUT gets DOMAIN.jsonl, rgb/*.png, dense/*.npz (z_depth and range in metres, inf for sky), DOMAIN_sheet.png to
+    look at, and in DOMAIN_render.json this command, which `depthlm eval` and `depthlm card` repeat.
     robot: camera 0.3 to 0.5 m high, near level, indoors. wide: any robot or hand-held camera, outdoors too.
     """
+    from depthlm_ros.rendered import write_record
     from depthlm_ros.synthetic.dataset import RenderSpec, write_dataset
 
     drawn_from = named_domain(domain)
@@ -56,9 +61,24 @@ def render(
     before = out / f"{domain}.jsonl"
     replaced = before.exists()
     index = write_dataset(out, spec, processes=processes)
+    write_record(index, _command(out, spec))
     typer.echo(str(index))
     if replaced:
         typer.echo(f"{before} existed and was replaced; pictures of other seeds stay beside it", err=True)
+
+
+def _command(out: Path, spec: RenderSpec) -> str:
+    """The command that gives the data of a specification; of what does not change them nothing is said."""
+    size = None if spec.size is None else f"{spec.size[0]}x{spec.size[1]}"
+    words: list[object] = ["--out", out, "--scenes", spec.scenes, "--seed", spec.seed]
+    words += ["--domain", spec.domain.value]
+    for option, value, default in (
+        ("--size", size, None), ("--fov", spec.fov_deg, None), ("--points", spec.points_per_image, 10),
+        ("--repeats", spec.repeats, 1), ("--supersample", spec.supersample, 1),
+    ):  # fmt: skip
+        words += [] if value == default else [option, value]
+    words += [] if spec.dense else ["--no-dense"]
+    return shlex.join(["depthlm", "render", *map(str, words)])
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -7,30 +7,16 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from card_records import TRAINING
 from PIL import Image
 from typer.testing import CliRunner
 
 from depthlm_ros.cli import app
 from depthlm_ros.config import EngineConfig
 from depthlm_ros.engines.fake import FakeEngine
-from depthlm_ros.evaluation.card_checkpoint import how_it_was_made, how_to_ask, what_it_is
-from depthlm_ros.evaluation.card_files import Checkpoint
 from depthlm_ros.evaluation.card_spatial import spatial_section
 from depthlm_ros.evaluation.provenance import made_by, profile_origin, weights_digest
-from depthlm_ros.profile import TEXT_QUESTION, CheckpointProfile
-
-STAGE = {"dense_weight": 1.0, "pointing_weight": 0.2, "pointed_weight": 0.3, "frozen_share": 0.35}
-TRAINING = {
-    "parameters": 4321000,
-    "device": "CPU",
-    "wall_minutes": {"vision": 55.5, "text": 30.0},
-    "recipe": {
-        "vision": STAGE,
-        "text": {**STAGE, "dense_weight": 0.7},
-        "data": {"train_views": 77, "task_share": 0.2},
-    },
-    "test": {"robot": {"delta1": 0.987}},
-}
+from depthlm_ros.profile import CheckpointProfile
 
 
 def run(*args):
@@ -123,6 +109,50 @@ def test_a_card_says_what_the_files_say(tmp_path, checkpoint, measured):
     assert "0.987" not in text  # measured otherwise than by `depthlm eval`
     assert "focal length is 123 px" in text
     assert text.endswith("## Licence\n\nMIT\n")
+
+
+def test_a_card_repeats_how_its_data_were_rendered(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setattr("depthlm_ros.evaluation.plot.draw_report", lambda *_: None)
+    made = ["render", "--out", tmp_path / "data", "--scenes", 1, "--seed", 3, "--size", "64x48", "--no-dense"]
+    assert run(*made, "--processes", 1).exit_code == 0
+    index = tmp_path / "data" / "robot.jsonl"
+    command = (
+        f"depthlm render --out {tmp_path}/data --scenes 1 --seed 3 --domain robot --size 64x48 --no-dense"
+    )
+    common = ["--checkpoint", checkpoint]
+
+    def card():
+        evaluated = run("eval", index, "--images", tmp_path / "data", "--out", tmp_path / "scores", *common)
+        assert evaluated.exit_code == 0, evaluated.output
+        assert run("card", tmp_path / "scores", "--out", tmp_path / "card.md", *common).exit_code == 0
+        return (tmp_path / "card.md").read_text()
+
+    assert f"```bash\n{command}\ndepthlm eval {index} --images" in card()
+    index.write_text(index.read_text() + "\n")  # another file is not what the command gives
+    assert "depthlm render" not in card()
+
+
+def test_labels_without_an_answer_are_told_from_answers_that_are_wrong(
+    tmp_path, checkpoint, original, monkeypatch
+):
+    monkeypatch.setattr("depthlm_ros.evaluation.plot.draw_report", lambda *_: None)
+    lines = [json.loads(line) for line in (original / "one.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["pixel_coords"][2] = [0, 0]  # no room for the arrow
+    data = tmp_path / "border.jsonl"
+    data.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    common = ["--checkpoint", checkpoint]
+    assert run("eval", data, "--images", original, "--out", tmp_path / "out", *common).exit_code == 0
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    rows = record["answered_only"]
+    assert record["delta1"] == pytest.approx(1 / 3)  # 2.5 m of 2.5, 2 and an unasked 9 m
+    assert (rows[record["model"]]["n"], rows[record["model"]]["delta1"]) == (4, 0.5)
+    assert (rows["always_2m"]["n"], rows["always_2m"]["delta1"]) == (4, 0.5)
+    assert record["trivial"]["always_2m"]["delta1"] == pytest.approx(1 / 3)
+    assert run("card", tmp_path / "out", "--out", tmp_path / "card.md", *common).exit_code == 0
+    assert "delta1 on the 4 labels that it answered alone: 0.500 (" in (tmp_path / "card.md").read_text()
+    whole = json.loads((original / "single" / "metrics.json").read_text())
+    assert whole["answered_only"] is None
 
 
 def test_the_digest_is_what_sha256sum_prints_of_the_weights(tmp_path):
@@ -255,73 +285,6 @@ def test_a_predictor_without_eyes_that_is_better_is_said_to_be():
         "- direct answers to time are **worse than** `best_constant` (share within 25 %).",
         "- direct answers to camera_motion are **worse than** `no_motion` (translation error).",
     ]
-
-
-def test_the_card_tells_what_is_answered_directly_from_what_was_trained(tmp_path):
-    def said(**profile):
-        checkpoint = Checkpoint(tmp_path, CheckpointProfile("small", 9.0, **profile), "", "", TRAINING)
-        return what_it_is(checkpoint)
-
-    none = said()
-    assert "answers directly, in words: none: all follow from its depths by geometry" in none
-    assert "Its training asked principal_axis_distance, two_point_distance, speed, time too" in none
-    assert "camera_motion" not in none
-    some = said(spatial_tasks=("speed",), max_new_tokens=40)
-    assert "directly, in words: speed; answers to others follow" in some
-    assert "asked principal_axis_distance, two_point_distance, time too" in some
-    unknown = what_it_is(Checkpoint(tmp_path, CheckpointProfile("small", 9.0), "", "", None))
-    assert "training asked" not in unknown
-
-
-def made(tmp_path, profile=None, **text):
-    recipe = {**TRAINING["recipe"], "text": {**STAGE, **text}}
-    checkpoint = Checkpoint(
-        tmp_path, profile or CheckpointProfile("small", 9.0), "", "", {**TRAINING, "recipe": recipe}
-    )
-    return how_it_was_made(checkpoint).split("All settings")[0]
-
-
-def test_the_departure_says_which_losses_go_on_beside_the_text(tmp_path):
-    text = made(tmp_path, dense_weight=0.7)
-    vision, second = text.split("2. **Text**")
-    assert "depth of every patch (weight 1), which image token the arrow points at (weight 0.2)" in vision
-    assert "frozen for the first 35% of the stage" in second
-    assert (
-        "depth of every patch (weight 0.7), which image token the arrow points at (weight 0.2), the depth"
-        in second
-    )
-    assert "stage 2 is not text supervision alone" in second
-    assert "dense labels among them" in second
-    assert "rendered straight at the canonical focal length, one ray a pixel" in second
-    assert "Of the batches 20% ask for the spatial tasks about points." in second
-    sparse = made(tmp_path, dense_weight=0.0)
-    assert "dense labels among them" not in sparse
-    assert "stage 2 is not text supervision alone" in sparse
-    for off in ({"dense_weight": 0.0, "pointing_weight": 0.0, "pointed_weight": 0.0}, {"frozen_share": 1.0}):
-        assert "The losses of stage 1 are off." in made(tmp_path, **off)
-        assert "nothing but text and sparse labels" in made(tmp_path, **off)
-
-
-def test_the_card_names_what_a_run_started_from_and_whose_medians_it_learnt(tmp_path):
-    assert "from nothing" in made(tmp_path)
-    assert "median" not in made(tmp_path)
-    halved = made(tmp_path, median_share=0.5)
-    assert "In 50% of the depth answers the number is the median that the tower itself reads there." in halved
-    assert "the tower's own reading in place of the label" in halved
-    base = {"sha256": "abc123", "wall_minutes": {"vision": 48.0, "text": 20.0}, "recipe": {}, "base": None}
-    profile = CheckpointProfile("small", 9.0)
-    text = how_it_was_made(Checkpoint(tmp_path, profile, "", "", {**TRAINING, "base": base}))
-    assert "from the weights of an earlier run of 48 and 20 min (sha256 `abc123`)" in text
-
-
-def test_a_checkpoint_asked_by_coordinates_has_no_arrow(tmp_path):
-    profile = CheckpointProfile("small", 9.0, pixel_reference="text", question=TEXT_QUESTION)
-    text = made(tmp_path, profile) + how_to_ask(Checkpoint(tmp_path, profile, "", "", None))
-    assert "arrow" not in text
-    assert "in steps of which each side of the image has 2000" in text
-    assert TEXT_QUESTION in text
-    marked = how_to_ask(Checkpoint(tmp_path, CheckpointProfile("small", 9.0), "", "", None))
-    assert "Paint the red arrow" in marked
 
 
 def test_a_checkpoint_without_a_record_is_not_given_one(tmp_path, checkpoint, measured):

@@ -164,11 +164,10 @@ def _stages(training: Mapping[str, Any], reference: str) -> str:
     others = " and ".join(f"{share:.0%} ask for {what}" for share, what in shares if share > 0.0)
     arrow = "that an arrow points at" if reference == "marker" else "that is named by its coordinates"
     sentences = [
-        f"**Text** ({minutes['text']:g} min). The whole model on the paper's supervision: a question about the pixel "
-        f"{arrow}, the answer's sentence with the number, sparse labels, loss on the answer alone.",
-        _tower(text),
-        _auxiliary(text, reference),
+        f"**Text** ({minutes['text']:g} min). {_what_learns(text)}: a question about the pixel {arrow}, the answer's "
+        f"sentence with the number, loss on the answer alone. {_labels(data)}.",
         *_medians(text),
+        _auxiliary(text, reference),
         *([f"Of the batches {others}."] if others else []),
     ]
     return "\n".join(
@@ -181,8 +180,9 @@ def _stages(training: Mapping[str, Any], reference: str) -> str:
             f"2. {' '.join(sentences)}",
             "",
             "Departures from the paper: stage 1, on *dense* rendered depth, stands in for the web-scale pre-training "
-            f"of a published vision-language model; {_departure(text, reference)}; the training views are rendered "
-            "straight at the canonical focal length, one ray a pixel, where the paper shrinks a camera's images.",
+            f"of a published vision-language model; {_departure(text, data, reference)}; the training views are "
+            "rendered straight at the canonical focal length, one ray a pixel, where the paper shrinks a camera's "
+            "images.",
         )
     )
 
@@ -195,20 +195,29 @@ def _start(base: Mapping[str, Any] | None) -> str:
     return f"from the weights of an earlier run{minutes} (sha256 `{base['sha256']}`)"
 
 
+def _what_learns(text: Mapping[str, Any]) -> str:
+    frozen = text["frozen_share"]
+    if frozen >= 1.0:
+        return "The language model alone learns, while the tower is frozen throughout"
+    when = f"the tower from {frozen:.0%} of the stage on" if frozen > 0.0 else "the tower from the start"
+    return f"The whole model learns, {when}"
+
+
+def _labels(data: Mapping[str, Any]) -> str:
+    per_view = data.get("labels_per_view", 0)
+    if per_view:
+        return f"The labels are sparse: {per_view} pixels of each view, and of its mirror image, are ever asked about"
+    return "The pixel may be any of the view, drawn anew each time, since each has its exact depth"
+
+
 def _medians(text: Mapping[str, Any]) -> list[str]:
     share = text.get("median_share", 0.0)
     if share <= 0.0:
         return []
     return [
-        f"In {share:.0%} of the depth answers the number is the median that the tower itself reads there."
+        f"In {share:.0%} of the depth answers the number is not the label but the median that the tower itself reads "
+        "there."
     ]
-
-
-def _tower(text: Mapping[str, Any]) -> str:
-    frozen = text["frozen_share"]
-    if frozen <= 0.0:
-        return "The tower moves from the start."
-    return f"The tower is frozen {'throughout' if frozen >= 1.0 else f'for the first {frozen:.0%} of the stage'}."
 
 
 def _losses(stage: Mapping[str, Any], reference: str) -> str:
@@ -233,12 +242,21 @@ def _auxiliary(text: Mapping[str, Any], reference: str) -> str:
     )
 
 
-def _departure(text: Mapping[str, Any], reference: str) -> str:
-    own = "; part of its answers is the tower's own reading in place of the label" if _medians(text) else ""
-    if not _losses(text, reference) or text["frozen_share"] >= 1.0:
-        return own[2:] or "stage 2 is the paper's, with nothing but text and sparse labels"
-    dense = ", dense labels among them," if text["dense_weight"] > 0.0 else ""
-    return f"stage 2 is not text supervision alone, since the losses of stage 1{dense} go on beside it{own}"
+def _departure(text: Mapping[str, Any], data: Mapping[str, Any], reference: str) -> str:
+    """How stage 2 differs from the paper's."""
+    parts = []
+    if _losses(text, reference) and text["frozen_share"] < 1.0:
+        dense = ", dense labels among them," if text["dense_weight"] > 0.0 else ""
+        parts.append(
+            f"stage 2 is not text supervision alone, since the losses of stage 1{dense} go on beside it"
+        )
+    if text["frozen_share"] >= 1.0:
+        parts.append("the tower learns nothing from the text")
+    if not data.get("labels_per_view", 0):
+        parts.append("the labels of stage 2 are not sparse, since any pixel may be asked about")
+    if text.get("median_share", 0.0) > 0.0:
+        parts.append("part of its answers is the tower's own reading in place of the label")
+    return "; ".join(parts) or "stage 2 is the paper's, with nothing but text and sparse labels"
 
 
 def _leaves(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -19,8 +19,10 @@ def depth_section(run: Mapping[str, Any]) -> str:
     """
     made_by = run["made_by"]
     digests = "; ".join(f"`{name}` `{digest}`" for name, digest in made_by["labels_sha256"].items())
+    rendered = dict.fromkeys(made_by.get("rendered", {}).values())
+    commands = "\n".join([*rendered, made_by["command"]])
     parts = [
-        f"```bash\n{made_by['command']}\n```",
+        f"```bash\n{commands}\n```",
         f"Version {made_by['version']}; SHA-256 of the labels and cameras: {digests}.",
         markdown_table(run["table"]),
         *(_data_set(name, figures) for name, figures in run["datasets"].items()),
@@ -33,6 +35,7 @@ def _data_set(name: str, figures: Mapping[str, Any]) -> str:
     facts = [
         f"{figures['n']} labels of {figures['images']} images (mean level {figures['mean_level']:.3f} of 255); "
         f"{status}",
+        *_answered_only(figures["answered_only"]),
         f"AbsRel {_number(figures['abs_rel'])}, RMSE {_number(figures['rmse'])} m over the answered",
         f"correlation within an image, median: {_number(figures['log_correlation'])} of log depth, "
         f"{_number(figures['rank_correlation'])} of ranks",
@@ -52,6 +55,15 @@ def _data_set(name: str, figures: Mapping[str, Any]) -> str:
         _canvases(figures["by_canvas"]),
     ]
     return "\n\n".join([f"### {name}", "\n".join(f"- {fact}" for fact in facts), *tables])
+
+
+def _answered_only(rows: Mapping[str, Any] | None) -> list[str]:
+    """What remains between the model and the predictors where its missing answers do not count."""
+    if rows is None:
+        return []
+    (own, *others) = rows.items()
+    beside = ", ".join(f"`{name}` {cell_text(row)}" for name, row in others)
+    return [f"delta1 on the {own[1]['n']} labels that it answered alone: {cell_text(own[1])}; {beside}"]
 
 
 def _canvases(by_canvas: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from depthlm_ros.config import EngineConfig
 from depthlm_ros.engines.factory import resolve_checkpoint
 from depthlm_ros.evaluation.benchmark import BenchmarkError, LabelledImage
 from depthlm_ros.profile import PROFILE_FILE
+from depthlm_ros.rendered import rendered_by
 
 _CHUNK = 1 << 20
 _LOCAL = ("transformers", "tensorrt_llm")
@@ -39,12 +40,12 @@ def made_by(
     Args:
         command: The command that was run.
         engine: What answers.
-        data: {benchmark as it was named: what was read of it}.
+        data: {path of a benchmark as it was named: what was read of it}.
 
     Returns:
         ``command``; ``version`` of this package; ``checkpoint``, see :func:`weights_digest`, ``absent`` too where the
         engine runs the model elsewhere; ``profile``, see :func:`profile_origin`; ``labels_sha256`` {benchmark:
-        :func:`labels_digest`}.
+        :func:`labels_digest`}; ``rendered`` {benchmark: the command that rendered it} of those that say so.
 
     Raises:
         EngineError: There is no such checkpoint.
@@ -54,12 +55,14 @@ def made_by(
         weights = weights_digest(checkpoint)
     else:
         weights = {"absent": f"the engine {engine.name} does not read its weights from a directory here"}
+    rendered = {name: rendered_by(Path(name)) for name in data or {}}
     return {
         "command": command,
         "version": __version__,
         "checkpoint": weights,
         "profile": profile_origin(checkpoint, engine.profile),
         "labels_sha256": {name: labels_digest(samples) for name, samples in (data or {}).items()},
+        "rendered": {name: by for name, by in rendered.items() if by is not None},
     }
 
 

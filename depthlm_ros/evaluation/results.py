@@ -32,6 +32,7 @@ NOTES = {
     "delta1": "share of n with max(z/z', z'/z) < 1.25; a label without an answer is a miss",
     "delta1_interval95": "bootstrap over images; pictures of one static scene are drawn together",
     "abs_rel, rmse": "over the answered labels only; rmse in metres",
+    "answered_only": "model and predictors on the labels that the model answered; null where it answered all",
     "best_constant, oracle_image_constant": "oracles: they see the labels that they are scored on",
     "mean_level": "of the pictures, 0 to 255: tells other pictures under the same labels; the same rendering on "
     "another kind of processor agrees to about 0.001",
@@ -150,7 +151,8 @@ class Evaluation:
             ``model``, ``images``, ``mean_level`` (of the pictures, 0 to 255), ``labels_ignored``, ``status``
             {lower-case status: labels}, ``engine_seconds``, ``failures`` [{image, labels, reason}]. ``trivial``
             {predictor: figures} for those of :func:`~depthlm_ros.evaluation.trivial.trivial_predictions` on the
-            same labels. ``by_depth`` and ``by_canvas`` (:mod:`~depthlm_ros.evaluation.groups`), ``confidence`` and
+            same labels; ``answered_only`` (:meth:`answered_only`). ``by_depth`` and ``by_canvas``
+            (:mod:`~depthlm_ros.evaluation.groups`), ``confidence`` and
             ``sigma`` (:mod:`~depthlm_ros.evaluation.confidence`), ``static``
             (:func:`~depthlm_ros.evaluation.jitter.jitter_figures`; None where no image is of a static scene),
             ``dense`` (:meth:`dense_figures`). ``notes``: how to read them.
@@ -171,6 +173,7 @@ class Evaluation:
             "engine_seconds": sum(result.answers.seconds.get("engine", 0.0) for result in self.results),
             "failures": [asdict(failure) for failure in self.failures],
             "trivial": {name: score(truth, self.by_scene(guess)) for name, guess in self.trivial.items()},
+            "answered_only": self.answered_only(),
             "by_depth": by_depth(truth, predicted),
             "by_canvas": by_canvas([scene[0].canvas for scene in self.scenes()], truth, predicted),
             "confidence": confidence_figures(depth, answer, self.column("confidence")),
@@ -179,6 +182,26 @@ class Evaluation:
             "dense": self.dense_figures(),
             "notes": NOTES,
         }
+
+    def answered_only(self) -> dict[str, dict[str, Any]] | None:
+        """The model beside the trivial predictors on the labels that it answered, and no others.
+
+        A label that cannot be asked (too near the border for the arrow) is a miss of the model alone: the predictors
+        without eyes answer all. This tells what that costs from what its answers are worth.
+
+        Returns:
+            {predictor: figures}, the model first; None where it answered all labels, or none.
+        """
+        answered = [np.isfinite(guess) for guess in self.predicted]
+        if np.concatenate(answered).mean() in (0.0, 1.0):
+            return None
+
+        def kept(values: Sequence[Floats]) -> list[Floats]:
+            return self.by_scene([own[ok] for own, ok in zip(values, answered, strict=True)])
+
+        truth = kept(self.truth)
+        guesses = {self.model: self.predicted, **self.trivial}
+        return {name: score(truth, kept(guess)) for name, guess in guesses.items()}
 
     def dense_figures(self) -> dict[str, Any] | None:
         """What the extra queries on dense truth say.
