@@ -116,7 +116,9 @@ def test_full_tuning_moves_everything_or_all_but_the_tower(model):
 
 def test_a_batch_at_the_canonical_focal_length_has_the_tokens_that_its_size_says(tmp_path):
     """A 640x480 image of a 525 px camera: 1219x914 at 1000 px, 44x33 tokens of 28 px."""
-    checkpoint = shared_checkpoint("qwen2_5_vl")  # its processor has the published sizes and limits
+    # Its processor has the published sizes and limits, its tokenizer is small: what is counted of the text is that
+    # the batch holds the chat and the answer and no more, not how many tokens the published tokenizer makes of them.
+    checkpoint = shared_checkpoint("qwen2_5_vl")
     record = json.loads((checkpoint / "config.json").read_text())
     encoder = load_encoder(checkpoint, record, device=torch.device("cpu"), max_image_pixels=None)
     entry = write_toy_set(tmp_path, "room", 2, 1, size=(640, 480), focal_px=525.0)
@@ -144,8 +146,10 @@ def test_a_batch_at_the_canonical_focal_length_has_the_tokens_that_its_size_says
     assert text == [words - 1, words - 1]
 
 
-def test_the_crop_of_the_official_script_bounds_the_tokens(tmp_path):
-    """At most 1400x1200 px: 50x43 tokens of 28 px."""
+@pytest.mark.parametrize("name", ["train_sft_3b", "train_sft_3b_lora"])
+def test_the_crop_of_the_recipes_bounds_the_tokens_of_their_batch(tmp_path, name):
+    """That of the official script, at most 1400x1200 px: 50x43 tokens of 28 px."""
+    augment = load_recipe(CONFIG / f"{name}.yaml").augment
     checkpoint = shared_checkpoint("qwen2_5_vl")
     record = json.loads((checkpoint / "config.json").read_text())
     encoder = load_encoder(checkpoint, record, device=torch.device("cpu"), max_image_pixels=None)
@@ -153,10 +157,13 @@ def test_the_crop_of_the_official_script_bounds_the_tokens(tmp_path):
     (image,) = read_benchmark(Path(entry["labels"]), tmp_path)
     image = replace(image, pixels=np.array([[400, 300]]))  # every crop in the middle holds it
     profile = BUILT_IN_PROFILES["depthlm-3b"]
-    for seed in range(4):
-        sample = make_sample(image, 0, profile, AugmentConfig(), np.random.default_rng(seed))
-        height, width = sample.prompt.images[0].base.shape[:2]
+    samples = [make_sample(image, 0, profile, augment, np.random.default_rng(seed)) for seed in range(4)]
+    for height, width in (sample.prompt.images[0].base.shape[:2] for sample in samples):
         assert 700 <= height <= 1200
         assert 1000 <= width <= 1400
-        grid = encoder.batch([encoder.encode(sample.prompt)])["image_grid_thw"][0]
-        assert 36 * 25 <= int(grid.prod()) // 4 <= 50 * 43
+    tokens = AnswerTokens(encoder, profile)
+    batch = tokens.collate([tokens.encode(sample) for sample in samples])
+    squares = [int(grid.prod()) // 4 for grid in batch["image_grid_thw"]]
+    assert all(36 * 25 <= count <= 50 * 43 for count in squares)
+    pad = encoder.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    assert (batch["input_ids"] == pad).sum(dim=1).tolist() == squares
