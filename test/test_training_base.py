@@ -35,6 +35,28 @@ from depthlm_ros.training.stages import Trainer  # noqa: E402
 from depthlm_ros.training.state import Progress, save_state  # noqa: E402
 from depthlm_ros.training.studies import labels  # noqa: E402
 
+RENDERED = {
+    "held out, robot": 910_001,
+    "held out, wide": 910_002,
+    "static scenes": 2,
+    "spatial questions": 717_171,
+    "reference, robot": 515_151,
+    "reference, wide": 616_161,
+    "calibration, robot": 828_201,
+    "calibration, wide": 828_202,
+    "check of the calibration, robot": 828_301,
+    "check of the calibration, wide": 828_302,
+    "test of the shipped checkpoint, robot": 828_401,
+    "test of the shipped checkpoint, wide": 828_402,
+    "fine-tuning, training": 500_000,
+    "fine-tuning, validation": 700_000,
+    "fine-tuning, calibration": 900_000,
+    "study of SFT and GRPO, training": 510_000,
+    "study of SFT and GRPO, validation": 710_000,
+    "example of the renderer's page": 424_242,
+}
+"""Seeds of `depthlm render` and `ask-eval`: scene i draws from (seed, i), so that other seeds are other scenes."""
+
 DEPTHLM_NUMBER = re.compile(r"around (\S+) meters")
 REPOSITORY = Path(__file__).parent.parent
 
@@ -85,7 +107,7 @@ def test_bfloat16_arithmetic_learns_the_same_with_float32_weights(cache, tmp_pat
 
 
 def test_no_scene_is_used_twice():
-    """Scene seeds of every recipe and study: what trains, what validates and what is measured lie apart."""
+    """Scene seeds of every recipe and study, and of what is measured, lie apart."""
     ranges = {"labels study": (labels.LABELS_SEED, labels.LABELS_SEED + 400)}
     for name in ("train_embedded", "train_embedded_longer", "train_embedded_text"):
         config = training_config.load_training_config(REPOSITORY / "config" / f"{name}.yaml")
@@ -101,6 +123,17 @@ def test_no_scene_is_used_twice():
     assert len(names) == 7
     for first, second in itertools.pairwise(names):
         assert ranges[first][1] <= ranges[second][0], (first, second)
+    assert len(set(RENDERED.values())) == len(RENDERED)
+    # A view of the training draws from its seed alone, which NumPy takes for (seed, 0).
+    for rendered, seed in RENDERED.items():
+        for trained, (start, end) in ranges.items():
+            assert not start <= seed < end, (rendered, trained)
+
+
+def test_the_seeds_that_the_pages_name_are_among_those_that_lie_apart():
+    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("config/*.yaml")]
+    named = (re.findall(r"--seed (\d{4,})", page.read_text(encoding="utf-8")) for page in pages)
+    assert {int(seed) for of_page in named for seed in of_page} <= set(RENDERED.values())
 
 
 def test_without_a_first_stage_its_readouts_are_not_scored(tmp_path, base):
