@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from depthlm_ros.bench import compare as compare_module
 from depthlm_ros.bench.clock import STAGES
 from depthlm_ros.bench.compare import compare
 from depthlm_ros.bench.contest import ARMS, BenchOptions, Contest
@@ -66,7 +67,8 @@ def test_the_record_has_what_it_promises(scripted):
     for arm in ARMS:
         assert record["latency_s"]["first_point"][arm] > 0.0
         assert record["latency_s"]["last_point"][arm] > 0.0
-        assert record["peak_memory_mb"][arm]["resident"] >= 0.0
+        resident = record["peak_memory_mb"][arm]["resident"]
+        assert 0.0 <= resident["above_rest"] < resident["peak"]
 
 
 def test_the_stages_of_a_frame_add_up_to_it(scripted):
@@ -139,6 +141,16 @@ def test_a_share_outside_of_the_engine_that_is_large_is_explained(scripted):
     assert "Without it, 5.9% would be left." in text
 
 
+def test_the_first_point_is_a_median_over_frames_too(monkeypatch):
+    took = iter([5.0, 1.0, 2.0, 0.3, 0.9, 0.5])
+    monkeypatch.setattr(compare_module, "first_point", lambda *_: next(took))
+    options = BenchOptions("tiny", points=2, width=160, height=120, rounds=3, device="cpu")
+    with Contest(options) as contest:
+        record = compare(contest, quiet)
+    assert record["latency_s"]["first_point"]["marker"] == 2.0
+    assert record["latency_s"]["first_point"]["text"] == 0.5
+
+
 def test_medians_are_named_where_there_is_more_than_one_frame(scripted):
     _, _, record = scripted
     assert "are medians over the frames" in markdown(record, "x")
@@ -173,6 +185,10 @@ def test_a_soak_watches_the_memory_of_every_frame(tmp_path):
     assert record["kind"] == "soak"
     assert [number for number, _ in record["resident_mb"]] == list(range(13))
     assert "12 frames of 2 points" in result.output
+    seen = [mb for _, mb in record["resident_mb"]]
+    assert record["warmup_mb"] == pytest.approx(seen[3] - seen[0], abs=0.01)
+    assert f"promised: {record['warmup_mb']:+.2f} MB in the first quarter of the frames" in result.output
+    assert f"{seen[1] - seen[0]:+.2f} MB of it by frame 1." in result.output
     assert (tmp_path / "soak.png").is_file()
 
 

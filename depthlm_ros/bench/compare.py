@@ -6,17 +6,19 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from depthlm_ros.bench.clock import STAGES
 from depthlm_ros.bench.contest import ARMS, Contest, Run
 from depthlm_ros.bench.frames import BenchFrame, pixels_of, write_frames
 from depthlm_ros.bench.machine import machine_record
-from depthlm_ros.bench.official import BATCH
+from depthlm_ros.bench.memory import Peaks, peak_memory
+from depthlm_ros.bench.official import BATCH, ENOUGH
 from depthlm_ros.bench.theory import measured_tflops, query_flops, rated_tflops
 from depthlm_ros.images import read_image
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the JSON record; raised when a key changes its meaning."""
 
 Round = Mapping[str, Run]
@@ -42,7 +44,10 @@ def compare(contest: Contest, say: Say) -> dict[str, Any]:
     warm_up(contest, frames[-1], pixels)
     peak = measured_tflops(contest.device, contest.dtype)
     rounds = [one_round(contest, frame, pixels, say) for frame in frames[: options.rounds]]
-    first = {arm: first_point(contest, arm, frames[-1], pixels) for arm in ARMS[1:]}
+    first = {
+        arm: statistics.median(first_point(contest, arm, frame, pixels) for frame in frames[1:])
+        for arm in ARMS[1:]
+    }
     peak = max(peak, measured_tflops(contest.device, contest.dtype))
     grid, prompt = contest.watches["official"].grid, contest.watches["official"].prompt_tokens
     return {
@@ -50,6 +55,7 @@ def compare(contest: Contest, say: Say) -> dict[str, Any]:
         "kind": "compare",
         **setting(contest),
         **summary(rounds, first),
+        "peak_memory_mb": peaks(contest, frames[-1], pixels),
         "agreement": agreement(rounds, scripted=bool(contest.scripts)),
         "theory": theory(contest, rounds, grid, prompt, peak),
     }
@@ -116,12 +122,25 @@ def first_point(contest: Contest, arm: str, frame: BenchFrame, pixels: Sequence[
     return time.perf_counter() - began
 
 
+def peaks(contest: Contest, frame: BenchFrame, pixels: Sequence[tuple[int, int]]) -> dict[str, Peaks]:
+    """Peak memory of each procedure, in a pass of its own.
+
+    Each starts from freed memory that was given back, which a node does not do between frames: timed, it would cost
+    what the system takes to hand it out again.
+    """
+    works: dict[str, Callable[[], object]] = {
+        arm: partial(contest.run_ours, arm, Run(), frame, pixels) for arm in ARMS[1:]
+    }
+    works["official"] = partial(contest.run_official, Run(), frame, pixels[:ENOUGH], lambda answered: None)
+    return {arm: peak_memory(contest.device, works[arm]) for arm in ARMS}
+
+
 def summary(rounds: Sequence[Round], first_point_s: Mapping[str, float]) -> dict[str, Any]:
     """The figures of some rounds.
 
     Args:
         rounds: What :func:`one_round` gave, one or more.
-        first_point_s: {arm: seconds until a point asked alone is answered}, of ours.
+        first_point_s: {arm: seconds until a point asked alone is answered, the median over frames}, of ours.
 
     Returns:
         ``queries_per_s`` and ``ratio`` (to the official procedure) as medians over the rounds; ``ratio_cpu`` the same
@@ -153,13 +172,6 @@ def summary(rounds: Sequence[Round], first_point_s: Mapping[str, float]) -> dict
                 **{arm: float(seconds) for arm, seconds in first_point_s.items()},
             },
             "last_point": {arm: statistics.median(r[arm].wall_s for r in rounds) for arm in ARMS},
-        },
-        "peak_memory_mb": {
-            arm: {
-                kind: max(r[arm].memory_mb.get(kind, 0.0) for r in rounds)
-                for kind in rounds[0][arm].memory_mb
-            }
-            for arm in ARMS
         },
         "decoded_tokens": {arm: statistics.fmean(r[arm].tokens for r in rounds) for arm in ARMS},
     }

@@ -12,7 +12,6 @@ from typing import Any
 
 from depthlm_ros.bench.clock import IN_ENGINE, StageClock, Watch, settle_for
 from depthlm_ros.bench.frames import BenchError, BenchFrame
-from depthlm_ros.bench.memory import peak_memory
 from depthlm_ros.bench.official import BATCH, OfficialProcedure
 from depthlm_ros.bench.ours import OurProcedure, WatchedEngine
 from depthlm_ros.bench.script import Heard, Script
@@ -69,13 +68,12 @@ class Run:
         queries: How many points were asked.
         wall_s: From opening the file to the last answer (ours: to the built messages).
         cpu_s: Processor time of the whole process meanwhile.
-        first_s: Until the first answer was in hand; ours is asked alone for it, see ``first_point_s``.
+        first_s: Until the first answer was in hand; ours is asked alone for it, by ``first_point``.
         seconds: {stage: seconds}; they add up to ``wall_s``.
         beside: {stage: seconds of other threads}, which nobody waited for.
         tokens: Decoded tokens per query.
         metres: The answers; None without a number.
         heard: What random weights would have said.
-        memory_mb: Peaks above what was there before.
     """
 
     queries: int = 0
@@ -87,7 +85,6 @@ class Run:
     tokens: float = 0.0
     metres: list[float | None] = field(default_factory=list)
     heard: Heard = field(default_factory=Heard)
-    memory_mb: dict[str, float] = field(default_factory=dict)
 
     @property
     def engine_s(self) -> float:
@@ -220,12 +217,11 @@ class Contest:
             script.heard = run.heard
         began, busy = time.perf_counter(), time.process_time()
         try:
-            with peak_memory(self.device, run.memory_mb):
-                for first in range(0, len(pixels), BATCH):
-                    batch = pixels[first : first + BATCH]
-                    run.metres += self.official.ask(frame.rectified, frame.intrinsics, batch, clock)
-                    run.first_s = run.first_s or time.perf_counter() - began
-                    done(len(batch))
+            for first in range(0, len(pixels), BATCH):
+                batch = pixels[first : first + BATCH]
+                run.metres += self.official.ask(frame.rectified, frame.intrinsics, batch, clock)
+                run.first_s = run.first_s or time.perf_counter() - began
+                done(len(batch))
         finally:
             watch.clock = None
             watch.on_step.remove(count)
@@ -249,11 +245,10 @@ class Contest:
         if "ours" in self.scripts:
             self.scripts["ours"].heard = run.heard
         began, busy = time.perf_counter(), time.process_time()
-        with peak_memory(self.device, run.memory_mb):
-            sparse, _ = self.ours[arm].ask(frame.raw, frame.camera, pixels, clock)
-            if self._publish is not None:
-                with clock.stage("publish"):
-                    self._publish(sparse)
+        sparse, _ = self.ours[arm].ask(frame.raw, frame.camera, pixels, clock)
+        if self._publish is not None:
+            with clock.stage("publish"):
+                self._publish(sparse)
         self._add(run, clock, len(pixels), time.perf_counter() - began, time.process_time() - busy)
         depth = sparse.at(pixels).depth
         run.metres += [float(value) if value == value else None for value in depth]

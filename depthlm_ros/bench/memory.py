@@ -2,52 +2,81 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import ctypes
+import gc
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 MB = 1e6
-_EVERY_S = 0.05
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+"""Written to ``clear_refs``, it sets the kernel's mark of the highest resident memory back to what there is now."""
+
+Peaks = dict[str, dict[str, float]]
+"""{``resident`` or ``gpu``: {``above_rest``, ``peak``}}, in MB."""
 
 
 def resident_mb() -> float:
     """Memory of this process that is resident, in MB (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MB
+    return _status_mb("VmRSS")
 
 
-@contextmanager
-def peak_memory(device: str, peaks: dict[str, float]) -> Iterator[None]:
-    """Note how much memory a ``with`` block takes at its peak, above what was there before it.
+def _status_mb(name: str) -> float:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", _STATUS.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise OSError(f"{_STATUS} has no {name}")
+    return int(found[1]) * 1024 / MB
+
+
+def give_back() -> None:
+    """Give the system what was freed. Other C libraries than glibc do so by themselves, or cannot be asked to."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def peak_memory(device: str, work: Callable[[], object]) -> Peaks:
+    """How much memory a piece of work takes at its peak.
+
+    What was freed before is given back first: memory that an earlier piece of work left to be used again would
+    hide what this one needs, so that figures would depend on the order.
 
     Args:
-        device: ``cpu`` or ``cuda``; with CUDA, ``gpu`` is noted too.
-        peaks: Gets ``resident`` and ``gpu``, in MB; larger values that are there stay.
+        device: ``cpu`` or ``cuda``.
+        work: What is done, once.
+
+    Returns:
+        ``resident`` and, with CUDA, ``gpu``: the peak, and by how much it is above what was there before. On a kernel
+        that keeps no mark of the peak there is no ``resident``.
     """
+    give_back()
+    peaks: Peaks = {}
     gpu = device.startswith("cuda")
     if gpu:
         import torch
 
         torch.cuda.reset_peak_memory_stats()
-        gpu_before = torch.cuda.memory_allocated() / MB
-    before = highest = resident_mb()
-    over = threading.Event()
+        gpu_rest = torch.cuda.memory_allocated() / MB
+    # The kernel's own mark misses no peak, however short; looking from a thread would, and would take time.
+    marked = _reset_peak()
+    rest = resident_mb()
+    work()
+    if marked:
+        # The mark and what is resident are counted a few pages apart.
+        peak = max(_status_mb("VmHWM"), rest)
+        peaks["resident"] = {"above_rest": peak - rest, "peak": peak}
+    if gpu:
+        peak = torch.cuda.max_memory_allocated() / MB
+        peaks["gpu"] = {"above_rest": peak - gpu_rest, "peak": peak}
+    return peaks
 
-    def look() -> None:
-        nonlocal highest
-        while not over.wait(_EVERY_S):
-            highest = max(highest, resident_mb())
 
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
+def _reset_peak() -> bool:
     try:
-        yield
-    finally:
-        over.set()
-        looking.join()
-        highest = max(highest, resident_mb())
-        peaks["resident"] = max(peaks.get("resident", 0.0), highest - before)
-        if gpu:
-            peaks["gpu"] = max(peaks.get("gpu", 0.0), torch.cuda.max_memory_allocated() / MB - gpu_before)
+        _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
+    except OSError:
+        return False
+    return True

@@ -18,6 +18,8 @@ from PIL import Image
 from depthlm_ros.bench.clock import StageClock, Watch
 
 BATCH = 3
+ENOUGH = 4 * BATCH
+"""Queries that tell what any number costs: its batches share nothing, so each costs the same."""
 MAX_NEW_TOKENS = 4096
 _ARM_PX = 5
 _RED = (255, 0, 0)

@@ -25,8 +25,9 @@ def soak(contest: Contest, frames: int, say: Say) -> dict[str, Any]:
         say: Called with what runs and how many queries it has answered since the last call.
 
     Returns:
-        The record: ``resident_mb`` as rows (frames so far, MB); ``growth_mb`` from a quarter of the frames on;
-        ``growth_mb_per_1000_frames``, the slope of a straight line through the last three quarters.
+        The record: ``resident_mb`` as rows (frames so far, MB); ``warmup_mb``, by how much it grew in the first
+        quarter of the frames; ``growth_mb``, from there to the end; ``growth_mb_per_1000_frames``, the slope of a
+        straight line through those last three quarters.
     """
     options = contest.options
     files = write_frames(contest.folder / "soak", options.width, options.height, _FILES)
@@ -53,7 +54,7 @@ def soak(contest: Contest, frames: int, say: Say) -> dict[str, Any]:
 
 
 def growth(seen: list[tuple[int, float]], frames: int) -> dict[str, float]:
-    """How memory grew once caches were full.
+    """How memory grew while caches filled, and after that.
 
     Args:
         seen: (frames so far, MB), in order.
@@ -62,6 +63,7 @@ def growth(seen: list[tuple[int, float]], frames: int) -> dict[str, float]:
     late = np.array([row for row in seen if row[0] >= frames / 4], dtype=np.float64)
     slope = float(np.polyfit(late[:, 0], late[:, 1], 1)[0]) if len(late) > 1 else 0.0
     return {
+        "warmup_mb": float(late[0, 1] - seen[0][1]),
         "growth_mb": float(late[-1, 1] - late[0, 1]),
         "growth_mb_per_1000_frames": 1000.0 * slope,
     }

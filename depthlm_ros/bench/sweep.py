@@ -9,13 +9,11 @@ from typing import Any
 from depthlm_ros.bench.compare import SCHEMA, Say, choose_pixels, setting, warm_up
 from depthlm_ros.bench.contest import ARMS, Contest, Run
 from depthlm_ros.bench.frames import BenchFrame, write_frames
-from depthlm_ros.bench.official import BATCH
+from depthlm_ros.bench.official import ENOUGH
 
 POINTS = (1, 8, 64, 512)
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
 POINTS_PER_SIZE = 16
-OFFICIAL_MOST = 4 * BATCH
-"""Queries of the official procedure that are timed per step: its batches share nothing, so each costs the same."""
 
 
 def sweep(
@@ -87,7 +85,7 @@ def _step(
     contest: Contest, frame: BenchFrame, pixels: Sequence[tuple[int, int]], say: Say
 ) -> dict[str, dict[str, float]]:
     runs = {arm: Run() for arm in ARMS}
-    contest.run_official(runs["official"], frame, pixels[:OFFICIAL_MOST], lambda n: say("official", n))
+    contest.run_official(runs["official"], frame, pixels[:ENOUGH], lambda n: say("official", n))
     for arm in ARMS[1:]:
         contest.run_ours(arm, runs[arm], frame, pixels)
         say(arm, len(pixels))
