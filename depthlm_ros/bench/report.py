@@ -9,6 +9,7 @@ from depthlm_ros import sections
 from depthlm_ros.bench.clock import IN_ENGINE, STAGES
 from depthlm_ros.bench.contest import ARMS
 from depthlm_ros.bench.frames import BenchError
+from depthlm_ros.bench.promises import OUTSIDE_BOUND, other_size, promises
 
 _MEANING = {
     "decode_image": "image file to RGB",
@@ -30,8 +31,6 @@ _MEDIANS = (
     " Rates, ratios, latencies and the share outside of the engine are medians over the frames. A ratio is taken "
     "within each frame first, so it need not be that of the two medians. Stages and their sum are means."
 )
-OUTSIDE_BOUND = 0.05
-"""The share of a frame of 64 points that may be spent outside of the engine, without a word said about it."""
 
 
 def section_name(record: dict[str, Any]) -> str:
@@ -47,7 +46,14 @@ def markdown(record: dict[str, Any], command: str) -> str:
         command: The command line that made it.
     """
     body = {"compare": _compare, "sweep": _sweep, "soak": _soak}[record["kind"]](record)
-    return "\n".join([f"`{command}`", "", _machine(record), "", *body]) + "\n"
+    return "\n".join([f"`{command}`", "", _machine(record), "", *body, *_promises(record)]) + "\n"
+
+
+def _promises(record: dict[str, Any]) -> list[str]:
+    """What is promised of such a record and whether it keeps it; nothing of a record of another size."""
+    if other_size(record):
+        return []
+    return ["", "Promised: " + "; ".join(str(promise) for promise in promises(record)) + "."]
 
 
 def _machine(record: dict[str, Any]) -> str:
