@@ -354,7 +354,8 @@ def test_a_template_on_the_server_that_leaves_the_last_message_open_is_found():
 
 def test_the_libraries_that_are_missing_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tenacity", None)
-    monkeypatch.delitem(sys.modules, "depthlm_ros.engines.openai", raising=False)
+    for name in ("openai", "http_sending"):
+        monkeypatch.delitem(sys.modules, f"depthlm_ros.engines.{name}", raising=False)
     with pytest.raises(EngineError, match="pip install httpx tenacity"):
         create_engine(EngineConfig(name="openai", model="embedded"))
 

@@ -16,7 +16,7 @@ from depthlm_ros.answers import AnswerStatus, parse_answer
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.config import DepthLMConfig, from_flat
 from depthlm_ros.engines import http_pool
-from depthlm_ros.engines.base import Answer, EngineError
+from depthlm_ros.engines.base import Answer, EngineError, Finish
 from depthlm_ros.engines.openai import OpenAIEngine
 from depthlm_ros.session import open_estimator
 
@@ -112,6 +112,60 @@ def test_what_one_refuses_the_other_answers_at_once(two, status):
     assert 1 <= shares[0] <= 8
 
 
+def bad_request(handler: Handler) -> bool:
+    """What trtllm-serve answers to a bad request, and where it failed itself."""
+    if handler.path != CHAT:
+        return False
+    handler.send_json(400, {"object": "error", "message": "out of memory", "type": "BadRequestError"})
+    return True
+
+
+@pytest.mark.parametrize("in_flight", [1, 8])
+def test_a_400_that_the_other_server_does_not_give_is_held_against_the_first(two, in_flight):
+    """It fails at once, so that it would always be the least busy one; also where nothing is to be sent again."""
+    sick = two[0]
+    with engine_of(*two, retries=0, recovery_s=60.0, max_in_flight=in_flight) as engine:
+        sick.fault = bad_request
+        before = counts(two)
+        assert all_right(ask(engine))
+        shares = chats_since(two, before)
+        states = engine.details()
+    assert shares[1] == len(PROMPTS)
+    assert 3 <= shares[0] <= 3 + 2 * in_flight
+    assert f"{sick.url} left alone: {sick.url}: HTTP 400" in states["server/0"]
+    assert "out of memory" in states["server/0"]
+    assert "answering" in states["server/1"]
+
+
+def test_a_400_that_both_servers_give_is_the_requests_fault(two):
+    with engine_of(*two, retries=2, max_in_flight=4) as engine:
+        for server in two:
+            server.fault = bad_request
+        before = counts(two)
+        answers = ask(engine)
+        assert sum(chats_since(two, before)) == 2 * len(PROMPTS)
+        assert all("answering" in state for name, state in engine.details().items() if "server" in name)
+        assert {answer.finish for answer in answers} == {Finish.ERROR}
+        assert all("HTTP 400" in answer.error and "out of memory" in answer.error for answer in answers)
+        for server in two:
+            server.fault = None
+        assert all_right(ask(engine))
+
+
+def test_a_400_after_which_the_other_server_fails_too_is_told_as_that_failure(two):
+    def broken(handler: Handler) -> bool:
+        if handler.path != CHAT:
+            return False
+        handler.send_json(500, {"error": "broken"})
+        return True
+
+    with engine_of(*two, retries=0, max_in_flight=1) as engine:
+        two[0].fault, two[1].fault = bad_request, broken
+        with pytest.raises(EngineError, match=r"no server answered any of 1 requests: .*HTTP 500"):
+            ask(engine, PROMPTS[:1])
+        assert "answering" in engine.details()["server/0"]
+
+
 def test_one_that_says_garbage_costs_no_point(two):
     def garbage(handler: Handler) -> bool:
         handler.send_json(200, b"[" * 100_000)
@@ -180,7 +234,9 @@ def test_another_kind_of_server_at_the_same_address_is_got_to_know_anew(monkeypa
             assert "(tensorrt_llm) answering" in engine.details()["server/0"]
 
 
-def test_a_camera_frame_is_answered_by_two_servers_through_the_configuration(two):
+def test_a_camera_frame_is_answered_by_two_servers_through_the_configuration(two, monkeypatch):
+    # Loading the tokenizer for one server may take longer than the other is trusted without being asked again.
+    monkeypatch.setattr(http_pool, "CONFIRM_AFTER_S", 1e9)
     urls = ", ".join(server.url + "/v1" for server in two)
     values = {"engine.name": "openai", "engine.model": "embedded", "engine.base_urls": urls}
     camera = PinholeCamera.from_intrinsics(112.0, 112.0, 80.0, 60.0, 160, 120)

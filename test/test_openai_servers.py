@@ -5,26 +5,37 @@ DEPTHLM_TEST_SERVER_URL and DEPTHLM_TEST_SERVER_MODEL name a real server that se
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from servers.brain import EmbeddedModel
 from servers.fixtures import CHECKPOINT, PROFILE, REAL_MODEL, REAL_URL, engine_of, prompts_of
-from servers.kinds import KINDS, EdgeLlm, LlamaCpp, TransformersServe, TrtLlmServe, Vllm
-from servers.standin import CHAT, RefusedError
+from servers.kinds import (
+    KINDS,
+    EdgeLlm,
+    LlamaCpp,
+    TransformersServe,
+    TransformersServeOfDirectory,
+    TrtLlmServe,
+    Vllm,
+)
+from servers.standin import CHAT
 
 from depthlm_ros.answers import AnswerStatus, number_probability, parse_answer
 from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt
 from depthlm_ros.engines.http_dialect import PENALTY_FIELDS
+from depthlm_ros.engines.http_models import _ITS_WORDS
 from depthlm_ros.engines.openai import OpenAIEngine
 
 PROMPTS = prompts_of(2)
 PREFIXES = {
-    TrtLlmServe: "chat_template_kwargs",
+    TrtLlmServe: "prompt_token_ids",
     Vllm: "continue_final_message",
     TransformersServe: "whole_answer",
     LlamaCpp: "assistant_message",
@@ -40,15 +51,16 @@ def model() -> Iterator[EmbeddedModel]:
 
 @contextmanager
 def engine_at(kind: str, model: EmbeddedModel) -> Iterator[OpenAIEngine]:
-    """An engine at a stand-in, or at the real server."""
+    """An engine at a stand-in, or at the real server; the served checkpoint's directory is at hand, as it is by
+    default for the embedded one."""
     if kind == "real":
         if not REAL_URL:
             pytest.skip("no real server: DEPTHLM_TEST_SERVER_URL is not set")
-        with engine_of(REAL_URL, model=REAL_MODEL) as engine:
+        with engine_of(REAL_URL, model=REAL_MODEL, checkpoint=CHECKPOINT) as engine:
             yield engine
     else:
         (server_kind,) = (k for k in KINDS if k.kind == kind)
-        with server_kind(model) as server, engine_of(server) as engine:
+        with server_kind(model) as server, engine_of(server, checkpoint=CHECKPOINT) as engine:
             yield engine
 
 
@@ -90,7 +102,7 @@ def twice(model: EmbeddedModel) -> tuple[Prompt, str]:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_a_repetition_penalty_of_the_server_s_own_changes_no_number(kind, model, twice):
     prompt, number = twice
-    with kind(model) as server, engine_of(server) as engine:
+    with kind(model) as server, engine_of(server, checkpoint=CHECKPOINT) as engine:
         (answer,) = ask(engine, [prompt])
         state = engine.details()["server/0"]
         silent = {name: value for name, value in server.chats[-1].items() if name not in PENALTY_FIELDS}
@@ -125,14 +137,16 @@ def test_transformers_serve_itself_decodes_without_a_penalty_when_it_is_told(mod
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_how_each_server_is_given_the_start_of_the_answer(kind, model):
-    with kind(model) as server, engine_of(server) as engine:
+    with kind(model) as server, engine_of(server, checkpoint=CHECKPOINT) as engine:
         state = engine.details()["server/0"]
         ask(engine, PROMPTS[:1])
     assert f"prefix {PREFIXES[kind]}" in state
     assert ("without log-probabilities" in state) == (kind is TransformersServe)
     assert all(body["temperature"] == 0 for body in server.chats)
     asked = server.chats[-1]
-    assert (asked["messages"][-1]["role"] == "assistant") == (PREFIXES[kind] != "whole_answer")
+    apart = ("whole_answer", "prompt_token_ids")
+    assert (asked["messages"][-1]["role"] == "assistant") == (PREFIXES[kind] not in apart)
+    assert ("prompt_token_ids" in asked) == (PREFIXES[kind] == "prompt_token_ids")
     assert asked["stop"] == [" meters"]
     known = server.facts.get("request_fields")
     assert known is None or set(asked) <= set(known)
@@ -140,7 +154,7 @@ def test_how_each_server_is_given_the_start_of_the_answer(kind, model):
 
 @pytest.mark.parametrize("kind", [TrtLlmServe, Vllm], ids=lambda kind: kind.kind)
 def test_the_text_is_that_of_the_engine_in_process_to_the_letter(kind, model, in_process):
-    with kind(model) as server, engine_of(server) as engine:
+    with kind(model) as server, engine_of(server, checkpoint=CHECKPOINT) as engine:
         answers = ask(engine)
     assert [a.text for a in answers] == [a.text for a in in_process]
     assert [a.finish for a in answers] == [a.finish for a in in_process]
@@ -154,37 +168,6 @@ def test_the_way_of_the_prefix_can_be_forced(way, model, in_process):
         assert f"prefix {way}" in engine.details()["server/0"]
     metres = [parse_answer(answer, PROFILE).metres for answer in answers]
     assert metres == [parse_answer(answer, PROFILE).metres for answer in in_process]
-
-
-class WithoutTemplateOptions(TrtLlmServe):
-    """A trtllm-serve whose template takes no options, as with a processor of the model's own."""
-
-    def check(self, body):
-        super().check(body)
-        if body.get("chat_template_kwargs"):
-            raise RefusedError(400, {"object": "error", "message": "no options", "type": "BadRequestError"})
-
-
-def test_token_ids_are_the_way_where_the_template_takes_no_options(model, in_process):
-    with WithoutTemplateOptions(model) as server, engine_of(server, checkpoint=CHECKPOINT) as engine:
-        answers = ask(engine)
-        assert "prefix prompt_token_ids" in engine.details()["server/0"]
-        asked = server.chats[-1]
-    assert [answer.text for answer in answers] == [answer.text for answer in in_process]
-    assert asked["messages"][-1]["role"] == "user"
-    assert len(asked["prompt_token_ids"]) > 10
-
-
-def test_token_ids_of_another_tokenizer_are_not_sent(model, tmp_path):
-    for file in CHECKPOINT.glob("*.js*"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    template = (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8")
-    (tmp_path / "chat_template.jinja").write_text("Hello. " + template, encoding="utf-8")
-    with WithoutTemplateOptions(model) as server:
-        with engine_of(server, checkpoint=tmp_path) as engine:
-            assert "prefix whole_answer" in engine.details()["server/0"]
-        with pytest.raises(EngineError, match="counts other tokens"):
-            engine_of(server, checkpoint=tmp_path, prefix="prompt_token_ids").__enter__()
 
 
 def test_a_way_that_the_server_refuses_is_said_at_start(model):
@@ -222,6 +205,56 @@ def test_a_system_message_and_the_order_of_text_and_image_are_sent(model):
     system, user, _ = server.chats[-1]["messages"]
     assert system == {"role": "system", "content": "You are a helpful assistant."}
     assert [part["type"] for part in user["content"]] == ["text", "image_url"]
+
+
+def test_transformers_serve_answers_for_a_directory_that_it_does_not_list(model, in_process):
+    with TransformersServeOfDirectory(model, "/models/embedded") as server:
+        for has_cache in (True, False):
+            server.has_cache = has_cache
+            with engine_of(server, model="/models/embedded") as engine:
+                answers = ask(engine)
+                assert "(transformers serve) answering" in engine.details()["server/0"]
+            metres = [parse_answer(answer, PROFILE).metres for answer in answers]
+            assert metres == [parse_answer(answer, PROFILE).metres for answer in in_process]
+        with pytest.raises(EngineError, match="pinned to '/models/embedded'; requested '/models/another'"):
+            engine_of(server, model="/models/another").__enter__()
+        server.has_cache = True
+        with pytest.raises(
+            EngineError, match=r"`transformers serve /models/DepthLM-3B`\), and set engine\.model"
+        ):
+            engine_of(server, model="embedded").__enter__()
+
+
+def test_a_path_is_a_model_of_no_other_server_that_does_not_list_it(model):
+    for kind in (Vllm, LlamaCpp, TrtLlmServe, EdgeLlm):
+        with (
+            kind(model) as server,
+            pytest.raises(EngineError, match=r"have the model '/models/embedded'; it has"),
+        ):
+            engine_of(server, model="/models/embedded").__enter__()
+
+
+def test_transformers_serve_itself_says_what_it_is_recognised_by_before_it_looks_at_the_model():
+    serving = pytest.importorskip("transformers.cli.serving.utils", reason="the server of transformers 5.23")
+    refusing = inspect.getsource(serving.BaseHandler._validate_request)
+    assert f'status_code=422, detail=f"{_ITS_WORDS}' in refusing
+    # Importing it takes the web server's libraries.
+    handling = Path(serving.__file__).with_name("chat_completion.py").read_text(encoding="utf-8")
+    assert 0 < handling.index("_validate_request(") < handling.index("_resolve_model(")
+
+
+@pytest.mark.parametrize("flat", [True, False], ids=["ErrorResponse", "one text"])
+def test_either_shape_of_trtllm_serves_refusal_is_understood(flat, model, monkeypatch):
+    monkeypatch.setattr(TrtLlmServe, "flat_errors", flat)
+    with TrtLlmServe(model) as server, engine_of(server, checkpoint=CHECKPOINT) as engine:
+        status, refusal = server.respond(CHAT, server.chats[-1] | {"generation_config": "{}"})
+        (answer,) = ask(engine, PROMPTS[:1])
+        assert set(server.chats[-1]) <= set(server.facts["request_fields"])
+        with pytest.raises(EngineError, match="Extra inputs are not permitted"):
+            engine_of(server, prefix="continue_final_message").__enter__()
+    assert answer.finish is Finish.STOP
+    assert status == 400
+    assert set(refusal) == ({"object", "message", "type", "param", "code"} if flat else {"error"})
 
 
 def test_a_server_without_the_model_is_refused_with_the_names_it_has(model):

@@ -29,6 +29,17 @@ class PrefixWay(Enum):
     """Not at all: the model decodes the start itself, and it is taken off afterwards."""
 
 
+class Layout(Enum):
+    """What a server puts between an image and the question behind it, found out with the image of the probe."""
+
+    TEMPLATE = "template"
+    """Nothing more than the checkpoint's chat template, or no line break as far as can be counted."""
+    SEPARATED = "separated"
+    """A line break (trtllm-serve with Qwen2.5-VL), which a checkpoint reads that was trained without."""
+    UNKNOWN = "unknown"
+    """The server does not count tokens, or its tokenizer does not show it."""
+
+
 PENALTY_FIELDS: dict[str, Any] = {
     "repetition_penalty": 1.0,
     "repeat_penalty": 1.0,
@@ -65,6 +76,7 @@ class Dialect:
         fields: Which of ``OPTIONAL_FIELDS`` it takes.
         logprobs: Whether its answers hold log-probabilities.
         tokens: Makes the ids for ``PrefixWay.TOKENS``; else None.
+        layout: What it puts between image and question.
         model: The model that its answers name; empty where they name none.
     """
 
@@ -73,6 +85,7 @@ class Dialect:
     fields: frozenset[str] = frozenset(OPTIONAL_FIELDS)
     logprobs: bool = False
     tokens: PromptTokens | None = None
+    layout: Layout = Layout.TEMPLATE
     model: str = ""
 
     @property

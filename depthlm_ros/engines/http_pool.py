@@ -11,10 +11,11 @@ from contextlib import contextmanager
 
 from depthlm_ros.engines.base import EngineError
 from depthlm_ros.engines.http_client import HttpClient
-from depthlm_ros.engines.http_dialect import Dialect
+from depthlm_ros.engines.http_dialect import Dialect, Layout
 from depthlm_ros.engines.http_errors import CallError
 from depthlm_ros.engines.http_health import Breaker
-from depthlm_ros.engines.http_probe import confirm_model, get_to_know
+from depthlm_ros.engines.http_models import confirm_model
+from depthlm_ros.engines.http_probe import get_to_know
 from depthlm_ros.engines.http_settings import ServerSettings
 
 _LOG = logging.getLogger(__name__)
@@ -23,6 +24,16 @@ CONFIRM_AFTER_S = 5.0
 at the name in a request, and one that was restarted meanwhile would answer with another model. Requests wait for what
 it says, unless others are under way there: a restart would have lost them, and a server that does one thing at a time
 says it only behind them."""
+_LAYOUTS = {
+    Layout.TEMPLATE: "",
+    Layout.SEPARATED: ", with a line break between image and question: a checkpoint that was trained without may "
+    "answer other numbers",
+    Layout.UNKNOWN: ", whether it puts a line break between image and question is not known",
+}
+_LAYOUT_ADVICE = (
+    "name the served checkpoint's directory in engine.checkpoint, so that prompts are rendered here and sent as "
+    "token ids where the server takes them (trtllm-serve does), or use a server that follows the chat template (vLLM)"
+)
 
 
 class Endpoint:
@@ -38,6 +49,7 @@ class Endpoint:
         busy_until: ``time.monotonic()`` until when it asked not to be asked.
         trial: Gets to know it, or has it say again which model it has; None when nothing of that is under way.
         trusted: Whether it may be asked during a trial.
+        warned: Whether it was said what the server puts between image and question.
     """
 
     def __init__(self, url: str, recovery_s: float) -> None:
@@ -47,7 +59,7 @@ class Endpoint:
         self.outstanding = self.answered = 0
         self.known_at = self.busy_until = -math.inf
         self.trial: asyncio.Task[None] | None = None
-        self.trusted = False
+        self.trusted = self.warned = False
 
     def describe(self) -> str:
         """One line for people."""
@@ -62,7 +74,7 @@ class Endpoint:
         )
         return (
             f"{self.url}{kind} answering, {self.outstanding} under way, {self.answered} answered, prefix "
-            f"{self.dialect.prefix.value}, {scores} log-probabilities, {penalty}"
+            f"{self.dialect.prefix.value}, {scores} log-probabilities, {penalty}{_LAYOUTS[self.dialect.layout]}"
         )
 
 
@@ -131,6 +143,11 @@ class ServerPool:
         now = time.monotonic()
         return any(e not in avoid and e.busy_until <= now for e in self._ready())
 
+    def held_against(self, endpoint: Endpoint, error: CallError) -> None:
+        """Count a refusal as the server's failure: another one answered the same prompt."""
+        if endpoint.breaker.failed(str(error)):
+            _LOG.warning("%s", endpoint.describe())
+
     def _ready(self) -> list[Endpoint]:
         return [e for e in self.endpoints if e.breaker.closed and (e.trial is None or e.trusted)]
 
@@ -174,10 +191,20 @@ class ServerPool:
             endpoint.known_at, endpoint.busy_until = time.monotonic(), -math.inf
             endpoint.breaker.succeeded()
             _LOG.info("%s", endpoint.describe())  # once when it starts and once when it comes back
+            self._warn_of_layout(endpoint)
         except Exception as error:
             self._leave_alone(endpoint, error)
         finally:
             endpoint.trial = None
+
+    @staticmethod
+    def _warn_of_layout(endpoint: Endpoint) -> None:
+        """Say once that the model reads another prompt than it was trained on, or that nobody can tell."""
+        layout, kind = endpoint.dialect.layout, endpoint.dialect.kind
+        doubtful = layout is Layout.UNKNOWN and kind == "tensorrt_llm"  # trtllm-serve is known to do it
+        if not endpoint.warned and (layout is Layout.SEPARATED or doubtful):
+            endpoint.warned = True
+            _LOG.warning("%s%s; %s", endpoint.url, _LAYOUTS[layout], _LAYOUT_ADVICE)
 
     async def _confirm(self, endpoint: Endpoint) -> None:
         """See whether a server that answers still is the one that was got to know."""

@@ -25,9 +25,9 @@ class PromptTokens:
     """
 
     def __init__(self, checkpoint: Path) -> None:
-        from transformers import AutoTokenizer
-
         try:
+            from transformers import AutoTokenizer
+
             self._tokenizer = AutoTokenizer.from_pretrained(
                 checkpoint, local_files_only=True, trust_remote_code=False
             )

@@ -12,33 +12,19 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_random_exponential,
-)
-
 from depthlm_ros.engines.base import Answer, EngineError, Finish, Prompt
 from depthlm_ros.engines.http_client import HttpClient
-from depthlm_ros.engines.http_dialect import PrefixWay, chat_request
-from depthlm_ros.engines.http_errors import CallError, ReplyError
+from depthlm_ros.engines.http_errors import CallError
 from depthlm_ros.engines.http_images import ImageUris, KeptUris
-from depthlm_ros.engines.http_pool import Endpoint, ServerPool
-from depthlm_ros.engines.http_probe import CHAT
-from depthlm_ros.engines.http_response import answer_of, answering_model_of
+from depthlm_ros.engines.http_pool import ServerPool
+from depthlm_ros.engines.http_sending import Call, Sender
 from depthlm_ros.engines.http_settings import ServerSettings
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_BACKOFF_S = 0.2
-"""Scale of the random waits before a request is sent again: up to this, then up to twice this, and so on."""
 
 
 class OpenAIEngine:
@@ -55,6 +41,7 @@ class OpenAIEngine:
         self._thread: threading.Thread | None = None
         self._client: HttpClient | None = None
         self._pool: ServerPool | None = None
+        self._sender: Sender | None = None
         self._slots: asyncio.Semaphore | None = None
         self._cancelled: asyncio.Event | None = None
         self._kept = KeptUris()
@@ -155,6 +142,7 @@ class OpenAIEngine:
         self._client = HttpClient(self._settings)
         self._slots = asyncio.Semaphore(self._settings.max_in_flight)
         self._pool = ServerPool(self._client, self._settings)
+        self._sender = Sender(self._client, self._pool, self._settings)
         await self._pool.start()
 
     async def _close(self) -> None:
@@ -162,7 +150,7 @@ class OpenAIEngine:
             await self._pool.aclose()
         if self._client is not None:
             await self._client.aclose()
-        self._client = self._pool = self._slots = None
+        self._client = self._pool = self._sender = self._slots = None
 
     async def _generate(
         self, prompts: Sequence[Prompt], max_new_tokens: int, stop: tuple[str, ...], deadline: float | None
@@ -171,7 +159,7 @@ class OpenAIEngine:
             return []
         self._cancelled = cancelled = asyncio.Event()
         uris = ImageUris(prompts, self._settings.image_format, self._settings.jpeg_quality, kept=self._kept)
-        call = _Call(uris, max_new_tokens, stop, math.inf if deadline is None else deadline)
+        call = Call(uris, max_new_tokens, stop, math.inf if deadline is None else deadline)
         tasks = [asyncio.create_task(self._one(prompt, call)) for prompt in prompts]
         stopper = asyncio.create_task(cancelled.wait())
         ends: set[asyncio.Future[Any]] = {asyncio.gather(*tasks, return_exceptions=True), stopper}
@@ -190,11 +178,12 @@ class OpenAIEngine:
             raise EngineError(f"no server answered any of {len(lost)} requests: {lost[0]}")
         return [_as_answer(result) for result in results]
 
-    async def _one(self, prompt: Prompt, call: _Call) -> Answer | CallError:
+    async def _one(self, prompt: Prompt, call: Call) -> Answer | CallError:
         assert self._slots is not None
         try:
             async with self._slots:
-                return await self._asked(prompt, call)
+                assert self._sender is not None
+                return await self._sender.answer(prompt, call)
         except CallError as error:
             return error
         except Exception as error:
@@ -202,80 +191,6 @@ class OpenAIEngine:
             return CallError(f"{type(error).__name__}: {error}")
         finally:
             call.uris.release(prompt)
-
-    async def _asked(self, prompt: Prompt, call: _Call) -> Answer:
-        images = await call.uris.of(prompt)
-        # A failure that is known now says more than the deadline that waiting would run into.
-        in_time = stop_before_delay(max(0.0, call.deadline - time.monotonic()))
-        attempts = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.retry),
-            stop=stop_after_attempt(1 + self._settings.retries) | in_time,
-            wait=_wait_s,
-            reraise=True,
-        )
-        failed: list[Endpoint] = []
-        async for attempt in attempts:
-            with attempt:
-                return await self._sent(prompt, images, call, failed)
-        raise AssertionError("the last attempt raises")
-
-    async def _sent(self, prompt: Prompt, images: list[str], call: _Call, failed: list[Endpoint]) -> Answer:
-        """Send a prompt once; a server that fails it joins ``failed``, and another one, if any, may be asked."""
-        assert self._pool is not None
-        endpoint = await self._pool.choose(avoid=failed)
-        try:
-            return await self._sent_to(endpoint, prompt, images, call)
-        except CallError as error:
-            failed.append(endpoint)
-            if (error.server_failed or error.status == 429) and self._pool.has_another(failed):
-                error.retry, error.retry_after_s = True, 0.0
-            raise
-
-    async def _sent_to(self, endpoint: Endpoint, prompt: Prompt, images: list[str], call: _Call) -> Answer:
-        assert self._pool is not None
-        assert self._client is not None
-        dialect = endpoint.dialect
-        body = chat_request(
-            self._settings.model, prompt, images, dialect, max_tokens=call.max_new_tokens, stop=call.stop
-        )
-        written = prompt.prefix if dialect.prefix is PrefixWay.WHOLE else ""
-        with self._pool.asking(endpoint):
-            try:
-                reply = await self._client.post(endpoint.url + CHAT, body)
-                answer = answer_of(reply, written=written, stop=call.stop)
-                _check_model(reply, dialect.model)
-                return answer
-            except CallError as error:
-                error.args = (f"{endpoint.url}: {error}",)
-                raise
-            except ReplyError as error:
-                raise CallError(f"{endpoint.url}: {error}", server_failed=True) from None
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What the prompts of one call of ``generate`` have in common."""
-
-    uris: ImageUris
-    max_new_tokens: int
-    stop: tuple[str, ...]
-    deadline: float
-
-
-_jitter = wait_random_exponential(multiplier=_BACKOFF_S, max=10.0)
-
-
-def _wait_s(state: RetryCallState) -> float:
-    """Seconds before the next attempt: random, doubling, and not less than the server asked for."""
-    error = state.outcome.exception() if state.outcome is not None else None
-    asked_s = error.retry_after_s if isinstance(error, CallError) else 0.0
-    return asked_s + _jitter(state)
-
-
-def _check_model(reply: Any, expected: str) -> None:
-    found = answering_model_of(reply)
-    if found and expected and found != expected:
-        raise ReplyError(f"the model {found!r} answered, expected {expected!r}")
 
 
 def _as_answer(result: Answer | CallError | None) -> Answer:

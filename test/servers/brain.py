@@ -20,6 +20,9 @@ from depthlm_ros.engines.hf_batch import BatchCall
 from depthlm_ros.engines.hf_chat import chat_template
 from depthlm_ros.engines.transformers import TransformersEngine
 
+PLACEHOLDER, IMAGE_TOKENS = "<|image_pad|>", 16
+"""What stands for an image in a rendered prompt, and how many tokens it counts once the image is there."""
+
 
 class EmbeddedModel:
     """The embedded checkpoint behind a lock; a context manager."""
@@ -51,8 +54,9 @@ class EmbeddedModel:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def count(self, text: str) -> int:
-        """Tokens of a rendered prompt; an image counts as its one placeholder."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Tokens of a rendered prompt, with those of its images."""
+        images = text.count(PLACEHOLDER)
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) + images * (IMAGE_TOKENS - 1)
 
     def decode(
         self,
@@ -69,9 +73,12 @@ class EmbeddedModel:
         At a temperature above 0 the answer's digits are thrown at random: a stand-in for sampling, which the engine
         behind it does not do, and enough to make a forgotten temperature show.
         """
-        talk = [m for m in messages if m["role"] != "assistant"]
-        start = self.render(talk, add_generation_prompt=True)
-        if not rendered.startswith(start):  # token ids that are no conversation
+        asked = [m for m in messages if m["role"] != "assistant"]
+        for talk in (asked, separated(asked)):
+            start = self.render(talk, add_generation_prompt=True)
+            if rendered.startswith(start):
+                break
+        else:  # token ids that are no conversation
             return Answer(".", (Token(".", -1.0),), Finish.LENGTH)
         prompt = replace(_prompt(talk), prefix=rendered[len(start) :])
         with self._lock:
@@ -92,6 +99,19 @@ class EmbeddedModel:
         finally:
             model.generation_config.repetition_penalty = None
         return answer
+
+
+def separated(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages with images that stand before the text, and a line break between: what trtllm-serve makes of them."""
+    return [m | {"content": _separated_content(m["content"])} for m in messages]
+
+
+def _separated_content(content: Any) -> Any:
+    if isinstance(content, str):
+        return content
+    images = [part for part in content if part["type"] == "image_url"]
+    text = "\n".join(part["text"] for part in content if part["type"] == "text")
+    return [*images, {"type": "text", "text": "\n" + text if images else text}]
 
 
 def _template_content(content: Any) -> Any:

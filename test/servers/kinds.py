@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from depthlm_ros.engines.base import Answer
+from servers.brain import PLACEHOLDER
 from servers.standin import RefusedError, StandIn
 
 
@@ -19,11 +20,28 @@ def logprobs_of(answer: Answer, **more: Any) -> dict[str, Any]:
     }
 
 
+def error_response(words: str) -> dict[str, Any]:
+    """TensorRT-LLM's ErrorResponse."""
+    return {"object": "error", "message": words, "type": "BadRequestError", "param": None, "code": 400}
+
+
 class TrtLlmServe(StandIn):
-    """Strict about fields; the name of the model in a request is not looked at."""
+    """Strict about fields; the name of the model in a request is not looked at.
+
+    The chat template gets text: the placeholders of a message's images, and then its text.
+
+    Attributes:
+        separator: What stands between them: a line break for Qwen2.5-VL in every version that was read, and nothing
+            for Qwen3-VL in the newest.
+        flat_errors: Whether a request that is not valid is answered with an ErrorResponse, as in older versions, and
+            not with one text.
+    """
 
     kind = "trtllm-serve"
     health = b""
+    separator = "\n"
+    flat_errors = False
+    placeholder = f"<|vision_start|>{PLACEHOLDER}<|vision_end|>"
 
     def check(self, body: dict[str, Any]) -> None:
         for name in self.unknown(body):
@@ -32,9 +50,19 @@ class TrtLlmServe(StandIn):
                 "loc": ("body", name),
                 "msg": "Extra inputs are not permitted",
             }
-            raise RefusedError(400, {"error": str([error | {"input": body[name]}])})
+            self._not_valid(str([error | {"input": body[name]}]))
         if "top_logprobs" in body and not body.get("logprobs"):
-            raise RefusedError(400, {"error": "logprobs must be true when using top_logprobs"})
+            self._not_valid("logprobs must be true when using top_logprobs")
+
+    def _not_valid(self, words: str) -> None:
+        raise RefusedError(400, error_response(words) if self.flat_errors else {"error": words})
+
+    def _flat(self, content: Any) -> str:
+        if isinstance(content, str):
+            return content
+        images = [self.placeholder for part in content if part["type"] == "image_url"]
+        text = "\n".join(part["text"] for part in content if part["type"] == "text")
+        return self.separator.join([*images, text])
 
     def render(self, body: dict[str, Any]) -> str:
         if body.get("prompt_token_ids") is not None:
@@ -44,19 +72,10 @@ class TrtLlmServe(StandIn):
             **body.get("chat_template_kwargs", {}),
         }
         try:
-            return self.model.render(body["messages"], **how)
+            messages = [m | {"content": self._flat(m["content"])} for m in body["messages"]]
+            return self.model.render(messages, **how)
         except ValueError as error:
-            what = {
-                "object": "error",
-                "message": str(error),
-                "type": "BadRequestError",
-                "param": None,
-                "code": 400,
-            }
-            raise RefusedError(400, what) from None
-
-    def prompt_tokens(self, body: dict[str, Any], rendered: str) -> int:
-        return len(body.get("prompt_token_ids") or ()) or super().prompt_tokens(body, rendered)
+            raise RefusedError(400, error_response(str(error))) from None
 
     def keeps_stop(self, body: dict[str, Any]) -> bool:
         return bool(body.get("include_stop_str_in_output"))
@@ -133,6 +152,29 @@ class TransformersServe(StandIn):
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         # The model's generation_config decides, and the default of that is to sample.
         return super().chat({"temperature": 1.0, **body})
+
+
+class TransformersServeOfDirectory(TransformersServe):
+    """Started with a directory's path, which is then the only model that it answers for, and which it does not list.
+
+    Attributes:
+        has_cache: Whether there is a Hugging Face cache (empty here) to list; without one the list fails.
+    """
+
+    has_cache = True
+
+    def respond(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/v1/models":
+            return (
+                (200, {"object": "list", "data": []}) if self.has_cache else (500, b"Internal Server Error")
+            )
+        return super().respond(path, body)
+
+    def check(self, body: dict[str, Any]) -> None:
+        super().check(body)
+        if body["model"] != self.name:
+            words = f"Server is pinned to '{self.name}'; requested '{body['model']}'."
+            raise RefusedError(400, {"detail": words})
 
 
 class LlamaCpp(StandIn):

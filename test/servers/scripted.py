@@ -28,6 +28,10 @@ class ScriptedModel:
             return text.removesuffix("</>")
         return text + "<assistant>" if how.get("add_generation_prompt") else text
 
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Ids are characters."""
+        return "".join(map(chr, ids))
+
     def count(self, text: str) -> int:
         """One token per character."""
         return len(text)
