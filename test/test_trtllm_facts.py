@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from servers.kinds import TrtLlmServe
 from trtllm_facts import FACTS, problems
 
 from depthlm_ros.engines.base import Prompt
@@ -52,6 +53,24 @@ def test_a_fact_was_read_in_every_line_or_says_why_not(fact):
     assert lines(fact) & unread.keys() == set()
     assert lines(fact) | unread.keys() >= {"1.0", "1.2", "1.3"}
     assert all(unread.values())
+
+
+def test_the_page_says_in_how_many_lines_the_facts_were_read():
+    facts = FACTS["facts"]
+    serve = [fact for fact in facts if fact["file"].startswith("tensorrt_llm/serve/")]
+    assert all(lines(fact) == {"1.1"} for fact in serve)
+    counts = [sum(line in lines(fact) for fact in facts) for line in ("1.0", "1.1", "1.2", "1.3")]
+    everywhere = sum(lines(fact) >= {"1.0", "1.2", "1.3"} for fact in facts)
+    page = " ".join((ROOT / "docs" / "engines.md").read_text(encoding="utf-8").split())
+    said = "Of its {} facts {} were read in the 1.0 line, {} in 1.1, {} in 1.2 and {} in 1.3, and {} in all of 1.0"
+    assert said.format(len(facts), *counts, everywhere) in page
+    assert f"the {len(serve)} about trtllm-serve in no known release but 1.1.0rc6" in page
+
+
+def test_the_stand_in_lays_out_image_and_text_as_the_facts_say():
+    facts = json.loads(SERVERS.read_text(encoding="utf-8"))["trtllm-serve"]
+    assert facts["image_and_text"].startswith("the image's placeholder, a line break")
+    assert TrtLlmServe.separator == "\n"
 
 
 def test_architectures_run_since_the_release_that_names_them_first():
