@@ -28,7 +28,9 @@ class EngineConfig(Section):
         "transformers", "Engine that runs the model.", choices=("transformers", "openai", "tensorrt_llm")
     )
     checkpoint: str = option(
-        EMBEDDED, "Directory of a Hugging Face checkpoint, or 'embedded' for the one in this package."
+        EMBEDDED,
+        "Directory of a Hugging Face checkpoint, or 'embedded' for the one in this package; openai: of the one that "
+        "is served, so that prompts can be rendered here.",
     )
     profile: str = option("", "Built-in checkpoint profile to use instead of the directory's depthlm.json.")
     device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
@@ -48,7 +50,11 @@ class EngineConfig(Section):
         "http://127.0.0.1:8000",
         "openai: where the OpenAI-compatible servers listen, several separated by commas; all serve the same model.",
     )
-    model: str = option("", "openai: name of the model, as the server's /v1/models lists it.")
+    model: str = option(
+        "",
+        "openai: name of the model, as the server's /v1/models lists it, or the path that `transformers serve` was "
+        "started with.",
+    )
     prefix: str = option(
         "auto",
         "openai: how the start of the answer is given to the server; 'auto' finds out when the engine starts.",
