@@ -15,7 +15,7 @@ from servers.standin import CHAT, Handler, StandIn
 from depthlm_ros.answers import AnswerStatus, parse_answer
 from depthlm_ros.camera import PinholeCamera
 from depthlm_ros.config import DepthLMConfig, from_flat
-from depthlm_ros.engines import http_pool
+from depthlm_ros.engines import http_health, http_pool
 from depthlm_ros.engines.base import Answer, EngineError, Finish
 from depthlm_ros.engines.openai import OpenAIEngine
 from depthlm_ros.session import open_estimator
@@ -121,8 +121,9 @@ def bad_request(handler: Handler) -> bool:
 
 
 @pytest.mark.parametrize("in_flight", [1, 8])
-def test_a_400_that_the_other_server_does_not_give_is_held_against_the_first(two, in_flight):
+def test_a_400_that_the_other_server_does_not_give_is_held_against_the_first(two, in_flight, monkeypatch):
     """It fails at once, so that it would always be the least busy one; also where nothing is to be sent again."""
+    monkeypatch.setattr(http_health, "FIRST_WAIT_S", 60.0)  # no trial, which would be counted as well
     sick = two[0]
     with engine_of(*two, retries=0, recovery_s=60.0, max_in_flight=in_flight) as engine:
         sick.fault = bad_request
