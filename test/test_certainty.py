@@ -7,14 +7,14 @@ import pytest
 from scipy.stats import norm
 
 from depthlm_ros.camera import PinholeCamera
-from depthlm_ros.certainty import calibrated, relative_certainty
+from depthlm_ros.certainty import calibrated, mapped, relative_certainty
 from depthlm_ros.engines.base import Answer, Token
 from depthlm_ros.engines.fake import FakeEngine
 from depthlm_ros.estimator import DepthEstimator
 from depthlm_ros.evaluation.confidence import auroc
 from depthlm_ros.evaluation.metrics import within_delta1
 from depthlm_ros.profile import Calibration, CheckpointProfile
-from depthlm_ros.training.calibrate import cross_fitted, fit_calibration, fit_certainty
+from depthlm_ros.training.calibrate import _bins, cross_fitted, fit_calibration, fit_certainty
 
 OLD = Calibration((0.2, 0.6, 0.8), (0.1, 0.5, 0.9), (0.4, 0.2, 0.1))
 RELATIVE = Calibration((1.0, 3.0, 5.0), (0.1, 0.5, 0.9), (0.4, 0.2, 0.1), "by hand", "relative")
@@ -110,6 +110,34 @@ def test_unless_told_otherwise_numbers_have_two_decimals():
     probability, answered, truth, _ = population()
     told = fit_calibration(probability, answered, truth, "", np.full(len(answered), 0.01))
     assert fit_calibration(probability, answered, truth, "") == told
+
+
+def test_the_few_answers_of_which_a_model_is_hardly_sure_are_not_taken_for_the_rest_of_a_twelfth():
+    rng = np.random.default_rng(1)
+    certainty = np.sort(rng.uniform(1.0, 20.0, 8000))
+    answered = rng.uniform(1.0, 8.0, 8000)
+    share = np.where(np.arange(8000) < 120, 0.1, 0.8)  # of 1.5 % nearly all are wrong
+    truth = answered * np.where(rng.random(8000) < share, 1.1, 2.0)
+    fitted = fit_certainty(certainty, answered, truth, "")
+    confidence, sigma = mapped(np.array([certainty[0], certainty[60], certainty[400], 20.0]), fitted)
+    assert confidence == pytest.approx([0.1, 0.1, 0.8, 0.8], abs=0.1)
+    assert sigma[:2] == pytest.approx([1.0, 1.0])
+    assert sigma[3] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        (40, [20, 20]),
+        (400, [34] * 4 + [33] * 8),
+        (1200, [50, 50] + [100] * 10 + [50, 50]),
+        (3840, [40, 40, 80, 160] + [320] * 10 + [160, 80, 40, 40]),
+    ],
+)
+def test_bins_hold_all_answers_once_and_are_finer_at_the_ends_where_there_are_enough(count, sizes):
+    bins = _bins(count)
+    assert np.concatenate(bins).tolist() == list(range(count))
+    assert [len(part) for part in bins] == sizes
 
 
 def test_answers_without_a_probability_are_left_out_of_a_fit():

@@ -11,6 +11,8 @@ from depthlm_ros.profile import RELATIVE, Calibration
 
 _MOST_KNOTS = 12
 _FEWEST_PER_KNOT = 20
+_FEWEST_AT_END = 40
+"""Of bins at the ends, where a share is farther from its neighbours' and so says more by itself."""
 _FOLDS = 5
 _SEED = 0
 _STEP_M = 0.01
@@ -41,9 +43,9 @@ def fit_calibration(
 def fit_certainty(certainty: Floats, answered: Floats, truth: Floats, fitted_on: str) -> Calibration:
     """Fit the confidence and sigma of a checkpoint.
 
-    Bins of equal population along the certainty; per bin the share within 25 %, made monotone, and the
-    68 % quantile of |truth - answered| / answered, made monotone the other way. The relative error is taken
-    of the answered depth, since that is what sigma is computed from.
+    Bins along the certainty, of equal population but finer towards the ends (:func:`_bins`); per bin the share within
+    25 %, made monotone, and the 68 % quantile of |truth - answered| / answered, made monotone the other way. The
+    relative error is taken of the answered depth, since that is what sigma is computed from.
 
     Args:
         certainty: :func:`~depthlm_ros.certainty.relative_certainty`, shape (N,); NaN is left out.
@@ -59,12 +61,11 @@ def fit_certainty(certainty: Floats, answered: Floats, truth: Floats, fitted_on:
     usable = np.isfinite(certainty) & np.isfinite(answered) & np.isfinite(truth)
     order = np.argsort(certainty[usable], kind="stable")
     score, answered, truth = (x[usable][order] for x in (certainty, answered, truth))
-    bins = min(_MOST_KNOTS, len(score) // _FEWEST_PER_KNOT)
-    if bins < 2:
+    if len(score) < 2 * _FEWEST_PER_KNOT:
         raise ValueError(f"calibration needs {2 * _FEWEST_PER_KNOT} answers or more, got {len(score)}")
     hit = within_delta1(truth, answered)
     error = np.abs(truth - answered) / answered
-    chunks = np.array_split(np.arange(len(score)), bins)
+    chunks = _bins(len(score))
     raw = np.array([np.median(score[c]) for c in chunks])
     weights = np.array([len(c) for c in chunks], dtype=np.float64)
     shares = np.array([hit[c].mean() for c in chunks])
@@ -81,6 +82,21 @@ def fit_certainty(certainty: Floats, answered: Floats, truth: Floats, fitted_on:
         fitted_on,
         RELATIVE,
     )
+
+
+def _bins(count: int) -> list[npt.NDArray[np.int64]]:
+    """Places of sorted scores, in bins: up to twelve of equal population, the first and the last cut in half again.
+
+    What lies beyond the middle of the first and of the last bin is said to be as good as that bin. With a twelfth of
+    the answers in it, that would hide the few of which the model is hardly sure at all, which are what a threshold on
+    confidence is for. So the outer halves are cut in half as long as each keeps enough answers.
+    """
+    bins = np.array_split(np.arange(count), min(_MOST_KNOTS, count // _FEWEST_PER_KNOT))
+    while len(bins[0]) >= 2 * _FEWEST_AT_END:
+        bins[:1] = np.array_split(bins[0], 2)
+    while len(bins[-1]) >= 2 * _FEWEST_AT_END:
+        bins[-1:] = np.array_split(bins[-1], 2)
+    return bins
 
 
 def cross_fitted(
