@@ -38,7 +38,7 @@ from depthlm_ros.training.studies import labels  # noqa: E402
 RENDERED = {
     "held out, robot": 910_001,
     "held out, wide": 910_002,
-    "static scenes": 2,
+    "static scenes": 910_003,
     "spatial questions": 717_171,
     "reference, robot": 515_151,
     "reference, wide": 616_161,
