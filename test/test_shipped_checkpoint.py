@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from depthlm_ros.config import DepthLMConfig, EngineConfig
+from depthlm_ros.config import DepthLMConfig, EngineConfig, ObstaclesConfig
 from depthlm_ros.evaluation import evaluate, read_benchmark
 from depthlm_ros.session import open_estimator
 from depthlm_ros.synthetic import Domain
@@ -46,3 +46,9 @@ def test_the_shipped_checkpoint_is_as_good_as_when_it_was_shipped(figures, domai
     assert measured["log_correlation"] >= 0.95
     assert measured["delta1"] > measured["trivial"]["oracle_image_constant"]["delta1"]
     assert measured["confidence"]["without_confidence"] == 0
+
+
+def test_the_default_threshold_lies_within_the_confidence_of_the_shipped_checkpoint(estimator):
+    """Below its range it would drop nothing, above it all."""
+    confidence = estimator.profile.calibration.confidence
+    assert confidence[0] < ObstaclesConfig().min_confidence < confidence[-1]
