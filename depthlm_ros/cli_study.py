@@ -59,7 +59,7 @@ def study(
     """Compare the arms of one finding over seeds at equal budgets, and judge it by a rule fixed before.
 
     An interrupted study goes on; finished runs are kept. Each run is a process of one thread. With the defaults the
-    six take more than an hour of one core together: focal 18 minutes, reference 20, labels 15, grpo 10, answer and
+    six take more than an hour of one core together: focal 18 minutes, reference 20, labels 15, grpo 20, answer and
     reuse 2 each, and once five to render the views.
     """
     from depthlm_ros.training.studies.registry import study_named
