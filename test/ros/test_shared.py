@@ -236,16 +236,19 @@ def aging(reason: str) -> Iterator[tuple[FramePipeline, RecentFrames]]:
         yield pipeline, frames
 
 
-def test_pixels_that_are_answered_when_their_frame_may_no_longer_be_used_are_refused(
-    aging: tuple[FramePipeline, RecentFrames], worker: NewestFirstWorker[Pair], reason: str
-) -> None:
-    shared = SharedQueries(worker, *aging, Health(print))
-    asked = query(INSIDE)
-    shared.ask(asked)
-    worker.start()
+def refuses_aged(asked: Query | Question, reason: str) -> None:
     with pytest.raises(FrameRefusedError, match=AGED[reason]) as refused:
         asked.result.result(5.0)
     assert refused.value.reason == reason
+
+
+def test_pixels_that_are_answered_when_their_frame_may_no_longer_be_used_are_refused(
+    aging: tuple[FramePipeline, RecentFrames], worker: NewestFirstWorker[Pair], reason: str
+) -> None:
+    asked = query(INSIDE)
+    SharedQueries(worker, *aging, Health(print)).ask(asked)
+    worker.start()
+    refuses_aged(asked, reason)
 
 
 def test_what_was_answered_before_a_clock_jump_is_refused_with_the_rest(
@@ -266,13 +269,10 @@ def test_what_was_answered_before_a_clock_jump_is_refused_with_the_rest(
 def test_a_question_that_is_answered_when_its_frame_may_no_longer_be_used_is_refused(
     aging: tuple[FramePipeline, RecentFrames], worker: NewestFirstWorker[Pair], reason: str
 ) -> None:
-    shared = SharedQuestions(worker, *aging)
     asked = question(INSIDE)
-    shared.ask(asked)
+    SharedQuestions(worker, *aging).ask(asked)
     worker.start()
-    with pytest.raises(FrameRefusedError, match=AGED[reason]) as refused:
-        asked.result.result(5.0)
-    assert refused.value.reason == reason
+    refuses_aged(asked, reason)
 
 
 def test_a_question_about_two_frames_is_refused_where_the_later_may_no_longer_be_used(

@@ -60,20 +60,21 @@ def run_study(study: Study, options: Options, *, processes: bool = True) -> list
         raise StudyError(f"seeds and steps: expected 1 or more, got {options.seeds} and {options.steps}")
     options.run.mkdir(parents=True, exist_ok=True)
     plan = [(seed, arms) for seed in range(options.seeds) for arms in [*study.groups(), PREDICTORS]]
-    missing = [(seed, arms) for seed, arms in plan if _finished(study, options, seed, arms) is None]
+    made_with = _identity(study, options)  # reads the base's weights, so once for all runs
+    missing = [(seed, arms) for seed, arms in plan if _finished(options, made_with, seed, arms) is None]
     if missing:
         study.prepare(options)
     with tqdm(total=len(plan), initial=len(plan) - len(missing), desc=study.name, unit="run") as bar:
         for seed, arms in missing:
             bar.set_postfix_str(f"{'+'.join(arms)}, seed {seed}")
             if processes and arms != PREDICTORS:
-                _in_process(study, options, arms, seed)
+                _in_process(study, options, made_with, arms, seed)
             else:
-                work(study, options, arms, seed)
+                work(study, options, made_with, arms, seed)
             bar.update()
     found: list[Run] = []
     for seed, arms in plan:
-        finished = _finished(study, options, seed, arms)
+        finished = _finished(options, made_with, seed, arms)
         if finished is None:
             raise StudyError(f"{_folder(options, arms, seed)} lacks {RESULT_FILE} although its run has ended")
         found += finished
@@ -93,14 +94,15 @@ def _identity(study: Study, options: Options) -> dict[str, Any]:
     return json.loads(json.dumps(made))  # type: ignore[no-any-return]
 
 
-def _finished(study: Study, options: Options, seed: int, arms: tuple[str, ...]) -> list[Run] | None:
+def _finished(
+    options: Options, made_with: dict[str, Any], seed: int, arms: tuple[str, ...]
+) -> list[Run] | None:
     path = _folder(options, arms, seed) / RESULT_FILE
     if not path.is_file():
         return None
     record = json.loads(path.read_text(encoding="utf-8"))
-    wanted = _identity(study, options)
-    if record["options"] != wanted:
-        changed = sorted(k for k in wanted if record["options"].get(k) != wanted[k])
+    if record["options"] != made_with:
+        changed = sorted(k for k in made_with if record["options"].get(k) != made_with[k])
         raise StudyError(
             f"{path} was made with other options ({', '.join(changed)}): give those again, or another --run"
         )
@@ -111,12 +113,16 @@ def _finished(study: Study, options: Options, seed: int, arms: tuple[str, ...]) 
     return [Run(arm, seed, figures[arm], record["wall_s"], record["cpu_s"]) for arm in arms]
 
 
-def _in_process(study: Study, options: Options, arms: tuple[str, ...], seed: int) -> None:
+def _in_process(
+    study: Study, options: Options, made_with: dict[str, Any], arms: tuple[str, ...], seed: int
+) -> None:
     # Set before the start, since a library reads them when it is loaded; put back for what the caller does next.
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:
-        process = multiprocessing.get_context("spawn").Process(target=work, args=(study, options, arms, seed))
+        process = multiprocessing.get_context("spawn").Process(
+            target=work, args=(study, options, made_with, arms, seed)
+        )
         process.start()
         process.join()
     finally:
@@ -132,7 +138,7 @@ def _in_process(study: Study, options: Options, arms: tuple[str, ...], seed: int
         )
 
 
-def work(study: Study, options: Options, arms: tuple[str, ...], seed: int) -> None:
+def work(study: Study, options: Options, made_with: dict[str, Any], arms: tuple[str, ...], seed: int) -> None:
     """Measure arms of one seed and write their result, whole or not at all."""
     import cv2
     import torch
@@ -145,7 +151,7 @@ def work(study: Study, options: Options, arms: tuple[str, ...], seed: int) -> No
     blind = arms == PREDICTORS
     figures = study.trivial(options, seed) if blind else study.measure(options, arms, seed, folder)
     record = {
-        "options": _identity(study, options),
+        "options": made_with,
         "seed": seed,
         "figures": {
             arm: {k: v if v == v else None for k, v in values.items()} for arm, values in figures.items()
